@@ -1,0 +1,255 @@
+//! The directory file: what the agent tells the collector about the numbers in the kernel.
+//!
+//! Packets and BPF maps carry `u32` ids; people ask about users and plants. The agent gives out the ids and
+//! publishes this file whenever they change; the collector reads it to turn ids back into names. An entry
+//! never leaves the file while the audit may still name it, it only becomes inactive: a flow that is
+//! reported after its user was removed must still be attributed to that user.
+//!
+//! The file is the only thing the two programs share besides the kernel. It is replaced as a whole by
+//! [`Directory::publish`], so a reader sees either the old or the new one.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The format written by this version. A reader refuses any other.
+pub const FORMAT: u32 = 1;
+
+/// Names of the ids that this gateway's kernel maps use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Directory {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Revision of the desired state that this directory belongs to.
+    pub revision: u64,
+    /// Name of this gateway host, unique in the fleet.
+    pub gateway: String,
+    /// Region that this gateway serves.
+    pub region: String,
+    /// Sorted by id.
+    pub peers: Vec<Peer>,
+    /// Sorted by id.
+    pub plants: Vec<Plant>,
+}
+
+/// A certificate and its owner, behind one peer id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// The id in PEERS, FLOWS and DENIED.
+    pub id: u32,
+    /// Certificate id of the desired state.
+    pub certificate: String,
+    /// User id of the desired state.
+    pub user: String,
+    /// Organisations the user is a member of, sorted.
+    pub organisations: Vec<String>,
+    /// Tunnel IP of the certificate.
+    pub address: IpAddr,
+    /// Whether the desired state still has this certificate.
+    pub active: bool,
+}
+
+/// A plant and its subnets, behind one plant id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plant {
+    /// The id in PLANTS and FLOWS.
+    pub id: u32,
+    /// Plant id of the desired state.
+    pub plant: String,
+    /// Organisation that operates the plant and owns its audit rows.
+    pub operator: String,
+    /// Sorted by id.
+    pub subnets: Vec<Subnet>,
+    /// Whether the desired state still has this plant.
+    pub active: bool,
+}
+
+/// One subnet of a plant with its virtual twin of the same length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subnet {
+    /// The route id in ROUTES and FLOWS.
+    pub id: u32,
+    /// The subnet as the plant uses it.
+    pub real: IpNet,
+    /// The fleet-wide unique subnet that stands for it.
+    #[serde(rename = "virtual")]
+    pub virtual_: IpNet,
+    /// Whether the desired state still has this subnet.
+    pub active: bool,
+}
+
+/// Why a directory file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a directory file, or one with a missing or unknown field.
+    #[error("{}: not a directory file: {source}", path.display())]
+    Json {
+        /// The file concerned.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// Written by another version of the agent.
+    #[error("{}: format {found}, this program reads format {FORMAT}; run agent and collector of the same version", path.display())]
+    Format {
+        /// The file concerned.
+        path: PathBuf,
+        /// What the file says.
+        found: u32,
+    },
+}
+
+impl Directory {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// See [`Error`]; the file may be absent while the agent has never run.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+        let json = |source| Error::Json { path: path.to_owned(), source };
+        let Header { format } = serde_json::from_slice(&bytes).map_err(json)?;
+        if format != FORMAT {
+            return Err(Error::Format { path: path.to_owned(), found: format });
+        }
+        serde_json::from_slice(&bytes).map_err(json)
+    }
+
+    /// Replaces the file at `path` by this directory, on disk when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the old file is then still in place.
+    pub fn publish(&self, path: &Path) -> Result<(), Error> {
+        let bytes = serde_json::to_vec_pretty(self).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        replace(path, &bytes).map_err(|source| io_error(path, source))
+    }
+
+    /// The peer with this id.
+    #[must_use]
+    pub fn peer(&self, id: u32) -> Option<&Peer> {
+        let at = self.peers.binary_search_by_key(&id, |peer| peer.id).ok()?;
+        self.peers.get(at)
+    }
+
+    /// The plant with this id.
+    #[must_use]
+    pub fn plant(&self, id: u32) -> Option<&Plant> {
+        let at = self.plants.binary_search_by_key(&id, |plant| plant.id).ok()?;
+        self.plants.get(at)
+    }
+
+    /// The plant whose virtual subnet holds `address`. Real addresses name no single plant.
+    #[must_use]
+    pub fn plant_of_virtual(&self, address: IpAddr) -> Option<&Plant> {
+        self.plants.iter().find(|plant| plant.subnets.iter().any(|subnet| subnet.virtual_.contains(&address)))
+    }
+}
+
+/// Read before the rest, so that a newer format is reported as such and not as an unknown field.
+#[derive(Deserialize)]
+struct Header {
+    format: u32,
+}
+
+/// Writes `bytes` beside `path` and renames, so that a reader or a crash sees the old or the new file, whole.
+///
+/// # Errors
+/// What the file system says; the old file is then still in place.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> Error {
+    Error::Io { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("directory.json");
+        let directory = example();
+        directory.publish(&path).unwrap();
+        assert_eq!(Directory::read(&path).unwrap(), directory);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no file is left beside it");
+    }
+
+    #[test]
+    fn another_format_is_refused_by_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("directory.json");
+        fs::write(&path, br#"{"format": 99, "something": "new"}"#).unwrap();
+        let error = Directory::read(&path).unwrap_err();
+        assert!(matches!(error, Error::Format { found: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn ids_and_virtual_addresses_lead_to_their_entries() {
+        let directory = example();
+        assert_eq!(directory.peer(9).map(|peer| peer.user.as_str()), Some("user-a"));
+        assert_eq!(directory.peer(8), None);
+        assert_eq!(directory.plant(2).map(|plant| plant.plant.as_str()), Some("north"));
+        let plant = |address: &str| directory.plant_of_virtual(address.parse().unwrap()).map(|plant| plant.id);
+        assert_eq!(plant("10.128.0.77"), Some(2));
+        assert_eq!(plant("192.168.1.77"), None);
+    }
+
+    fn example() -> Directory {
+        Directory {
+            format: FORMAT,
+            revision: 3,
+            gateway: "gateway-1".into(),
+            region: "eu".into(),
+            peers: vec![Peer {
+                id: 9,
+                certificate: "certificate-a".into(),
+                user: "user-a".into(),
+                organisations: vec!["alpha".into()],
+                address: "100.64.0.1".parse().unwrap(),
+                active: true,
+            }],
+            plants: vec![Plant {
+                id: 2,
+                plant: "north".into(),
+                operator: "alpha".into(),
+                subnets: vec![Subnet {
+                    id: 4,
+                    real: "192.168.1.0/24".parse().unwrap(),
+                    virtual_: "10.128.0.0/24".parse().unwrap(),
+                    active: true,
+                }],
+                active: true,
+            }],
+        }
+    }
+}
