@@ -1,0 +1,94 @@
+//! Translation between prefixes of the same length.
+
+use crate::{Address, shared};
+
+/// A network prefix in the form the translation needs: two masks and no shift per packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Prefix {
+    /// The network's address; its host bits are zero.
+    pub base: Address,
+    /// Ones where the host bits are.
+    pub host_mask: Address,
+}
+
+shared!(Prefix: 16 + 16);
+
+impl Prefix {
+    /// The prefix of the first `bits` bits of `address`, counted in the 128 bits of [`Address`]: an IPv4 /24
+    /// is 96 + 24. Bits beyond 128 count as 128.
+    #[must_use]
+    pub fn new(address: Address, bits: u32) -> Self {
+        let mut host_mask = Address([0; 4]);
+        let mut base = address;
+        for (word, (mask, base)) in host_mask.0.iter_mut().zip(&mut base.0).enumerate() {
+            let network_bits = bits.saturating_sub(32 * word as u32).min(32);
+            *mask = u32::MAX.checked_shr(network_bits).unwrap_or(0).to_be();
+            *base &= !*mask;
+        }
+        Self { base, host_mask }
+    }
+
+    /// Whether `address` lies in this prefix.
+    #[inline(always)]
+    #[must_use]
+    pub const fn contains(&self, address: &Address) -> bool {
+        let [b0, b1, b2, b3] = self.base.0;
+        let [m0, m1, m2, m3] = self.host_mask.0;
+        let [a0, a1, a2, a3] = address.0;
+        (a0 & !m0) ^ b0 | (a1 & !m1) ^ b1 | (a2 & !m2) ^ b2 | (a3 & !m3) ^ b3 == 0
+    }
+
+    /// The address with the same host bits in this prefix.
+    #[inline(always)]
+    #[must_use]
+    pub const fn translate(&self, address: &Address) -> Address {
+        let [b0, b1, b2, b3] = self.base.0;
+        let [m0, m1, m2, m3] = self.host_mask.0;
+        let [a0, a1, a2, a3] = address.0;
+        Address([b0 | a0 & m0, b1 | a1 & m1, b2 | a2 & m2, b3 | a3 & m3])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bits(address: Address) -> u128 {
+        address.to_ipv6().to_bits()
+    }
+
+    /// The host mask of a prefix length, in the plainest way.
+    fn naive_host_mask(length: u32) -> u128 {
+        (0..128).filter(|bit| *bit >= length).map(|bit| 1_u128 << (127 - bit)).sum()
+    }
+
+    #[test]
+    fn a_device_keeps_its_host_bits() {
+        let prefix = Prefix::new(Ipv4Addr::new(10, 128, 4, 0).into(), 96 + 24);
+        let device = Ipv4Addr::new(192, 168, 1, 77).into();
+        assert_eq!(prefix.translate(&device), Ipv4Addr::new(10, 128, 4, 77).into());
+    }
+
+    proptest! {
+        #[test]
+        fn translation_and_membership_equal_the_naive_ones(base: u128, address: u128, other: u128, length in 0..=128_u32) {
+            let hosts = naive_host_mask(length);
+            let prefix = Prefix::new(Ipv6Addr::from_bits(base).into(), length);
+            let address: Address = Ipv6Addr::from_bits(address).into();
+            let translated = prefix.translate(&address);
+            prop_assert_eq!(bits(translated), base & !hosts | bits(address) & hosts);
+            prop_assert!(prefix.contains(&translated));
+            prop_assert_eq!(prefix.contains(&address), bits(address) & !hosts == base & !hosts);
+
+            // There and back through any other prefix of the same length.
+            let other = Prefix::new(Ipv6Addr::from_bits(other).into(), length);
+            prop_assert_eq!(prefix.translate(&other.translate(&translated)), translated);
+        }
+    }
+}
