@@ -1,0 +1,46 @@
+//! From users to plants.
+
+use vpn_ebpf_common::{Verdict, flow::FlowKey};
+
+use crate::{
+    Egress, denials,
+    flows::{self, Admission},
+    frame::Frame,
+    maps,
+    packet::{Direction, Packet},
+    rewrite,
+};
+
+/// Who is it, may they, count it, translate it.
+#[inline(always)]
+pub fn forward(frame: &mut Frame) -> Result<Egress, Verdict> {
+    let packet = Packet::parse(frame, Direction::ToPlant)?;
+    let gateway = maps::gateway()?;
+    let peer = maps::peer(&packet.source)?;
+    let route = match maps::route(peer.route_set, &packet.destination) {
+        Ok(route) => route,
+        Err(why) => return Err(denials::record(&peer, &packet, why)),
+    };
+    let plant = maps::plant(route.egress)?;
+    packet.check_egress(plant.mtu)?;
+
+    let device = route.real.translate(&packet.destination);
+    let source = plant.source.translate(&packet.source);
+    let key = FlowKey {
+        device,
+        peer: peer.id,
+        plant: route.plant,
+        user_port: packet.source_port,
+        device_port: packet.destination_port,
+        protocol: packet.protocol,
+        reserved: [0; 3],
+    };
+    let admission = Admission { addressed: packet.destination, route_set: peer.route_set, route: route.id };
+    let egress = Egress(route.egress);
+
+    // Last of all that can fail: a packet that is counted is forwarded.
+    frame.announce_ipv4()?;
+    flows::count_to_plant(&key, &admission, u64::from(packet.length), gateway.idle.of(packet.protocol))?;
+    rewrite::addresses(frame, &packet, &source, &device)?;
+    Ok(egress)
+}
