@@ -1,1 +1,29 @@
-//! See Cargo.toml.
+//! Control of one VPN gateway host: from the desired state to WireGuard peers and BPF maps.
+//!
+//! A change runs through the modules in this order: [`document`] (the file), [`validate`] to [`state`], [`addressing`]
+//! (ids and addresses), [`policy`] (who reaches what), [`tables`] and [`content`] (what the maps get). Those are pure and
+//! do no I/O besides the file of the allocations. [`run`] follows the file ([`watch`]) and writes the kernel through
+//! [`wireguard`] and [`datapath`].
+
+pub mod addressing;
+pub mod cli;
+pub mod config;
+pub mod content;
+pub mod datapath;
+pub mod directory;
+pub mod document;
+#[cfg(test)]
+mod example;
+mod free_space;
+pub mod id;
+pub mod key;
+pub mod policy;
+pub mod problem;
+pub mod role;
+pub mod run;
+pub mod state;
+pub mod status;
+pub mod tables;
+pub mod validate;
+pub mod watch;
+pub mod wireguard;

@@ -1,0 +1,591 @@
+//! Numbers and addresses, given once and kept: peer ids and tunnel IPs of certificates, ids of plants, ids and
+//! virtual subnets of plants' subnets, ids of route sets.
+//!
+//! What was given is never taken back: an audit row of last year must not name somebody else today, and a plant that
+//! returns finds its virtual subnets. What the desired state no longer has stays here as inactive.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Config, Pools},
+    free_space::FreeSpace,
+    id::{CertificateId, OrganisationId, PlantId, UserId},
+    state::State,
+};
+
+/// The format written by this version. A reader refuses any other.
+pub const FORMAT: u32 = 1;
+
+/// Everything that was ever given on this gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allocations {
+    format: u32,
+    /// The ids to give next.
+    next: Next,
+    peers: BTreeMap<CertificateId, Peer>,
+    plants: BTreeMap<PlantId, Plant>,
+    /// Ids of the live route sets, by a digest of their content. A set that is gone is forgotten, its id is not.
+    route_sets: BTreeMap<Digest, u32>,
+}
+
+/// The ids to give next. Zero is no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Next {
+    peer: u32,
+    plant: u32,
+    route: u32,
+    route_set: u32,
+}
+
+/// What a certificate was given, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// The peer id.
+    pub id: u32,
+    /// The tunnel IP.
+    pub address: Ipv4Addr,
+    /// Whose the certificate is, for ever.
+    pub user: UserId,
+    /// Organisations of the user when the state last had the certificate.
+    pub organisations: BTreeSet<OrganisationId>,
+}
+
+/// What a plant was given, and who operates it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plant {
+    /// The plant id.
+    pub id: u32,
+    /// The organisation that operated the plant when the state last had it.
+    pub operator: OrganisationId,
+    /// By real subnet.
+    pub subnets: BTreeMap<IpNet, Subnet>,
+}
+
+/// What a plant's subnet was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subnet {
+    /// The route id.
+    pub id: u32,
+    /// Its virtual twin of the same length.
+    #[serde(rename = "virtual")]
+    pub virtual_: Ipv4Net,
+}
+
+/// SHA-256 of a route set's content, in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(pub(crate) String);
+
+/// Why something cannot be given. Nothing was given then.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The tunnel pool has no address left.
+    #[error(
+        "pools.tunnel: no address of {pool} is left for certificate {certificate}; all {size} are in use by \
+         certificates of now or before, which keep theirs; widen pools.tunnel (and pools.source with it) so that it contains {pool}"
+    )]
+    TunnelPool {
+        /// The pool.
+        pool: Ipv4Net,
+        /// How many certificates it is for.
+        size: u64,
+        /// The first certificate that got none.
+        certificate: CertificateId,
+    },
+    /// The virtual pool has no room left.
+    #[error(
+        "pools.virtual: no room for a /{} in {pool} ({size} addresses), for subnet {subnet} of plant {plant}; \
+         subnets of plants of now or before keep their place; widen pools.virtual so that it contains {pool}", subnet.prefix_len()
+    )]
+    VirtualPool {
+        /// The pool.
+        pool: Ipv4Net,
+        /// How many addresses it has.
+        size: u64,
+        /// The plant.
+        plant: PlantId,
+        /// The first subnet that got none.
+        subnet: IpNet,
+    },
+    /// There is no UDP port for another plant.
+    #[error(
+        "plants.listen_port_base: no UDP port up to 65535 is left for plant {plant}, which has the number {id}; \
+         lower plants.listen_port_base, which is {base}, and tell every site its new port"
+    )]
+    Ports {
+        /// The plant.
+        plant: PlantId,
+        /// Its number.
+        id: u32,
+        /// The port of the plant with the number 1.
+        base: u16,
+    },
+    /// Every id of a kind was given.
+    #[error("all ids of {kind} are given; start over on a new state_dir, and with a new audit database")]
+    Ids {
+        /// What the ids are for.
+        kind: &'static str,
+    },
+    /// The pool was changed to one without something that is in use.
+    #[error("{field}: {given} of {owner} is not in {pool}; choose a pool that contains all that was given before")]
+    OutsidePool {
+        /// The configuration field.
+        field: &'static str,
+        /// The address or subnet.
+        given: String,
+        /// Whose it is.
+        owner: String,
+        /// The pool.
+        pool: Ipv4Net,
+    },
+    /// A certificate changed hands.
+    #[error(
+        "certificates: {certificate} is now of user {now}, it was of {before}; its audit trail belongs to {before}, \
+         so give {now} a certificate with a new id"
+    )]
+    OtherUser {
+        /// The certificate.
+        certificate: CertificateId,
+        /// Whose it was.
+        before: UserId,
+        /// Whose it shall be.
+        now: UserId,
+    },
+}
+
+/// Why the file of the allocations cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a file of allocations.
+    #[error(
+        "{}: damaged: {source}; restore it from a backup, do not delete it: the ids in it are in the audit",
+        path.display()
+    )]
+    Json {
+        /// The file concerned.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// Written by another version of the agent.
+    #[error(
+        "{}: format {found}, this program reads format {FORMAT}; install the version that wrote it, or a later one",
+        path.display()
+    )]
+    Format {
+        /// The file concerned.
+        path: PathBuf,
+        /// What the file says.
+        found: u32,
+    },
+}
+
+impl Default for Allocations {
+    fn default() -> Self {
+        Self {
+            format: FORMAT,
+            next: Next { peer: 1, plant: 1, route: 1, route_set: 1 },
+            peers: BTreeMap::new(),
+            plants: BTreeMap::new(),
+            route_sets: BTreeMap::new(),
+        }
+    }
+}
+
+impl Allocations {
+    /// Reads the file at `path`; no file means that nothing was given yet.
+    ///
+    /// # Errors
+    /// See [`FileError`].
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(FileError::Io { path: path.to_owned(), source }),
+        };
+        let json = |source| FileError::Json { path: path.to_owned(), source };
+        let Header { format } = serde_json::from_slice(&bytes).map_err(json)?;
+        if format != FORMAT {
+            return Err(FileError::Format { path: path.to_owned(), found: format });
+        }
+        serde_json::from_slice(&bytes).map_err(json)
+    }
+
+    /// Replaces the file at `path`, on disk when it returns. To be done before anything given is used.
+    ///
+    /// # Errors
+    /// [`FileError::Io`]; the old file is then still in place.
+    pub fn write(&self, path: &Path) -> Result<(), FileError> {
+        let bytes = serde_json::to_vec(self).map_err(|source| FileError::Json { path: path.to_owned(), source })?;
+        vpn_directory::replace(path, &bytes).map_err(|source| FileError::Io { path: path.to_owned(), source })
+    }
+
+    /// These allocations and what `state` needs besides. Pure; all or nothing.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn extended(&self, state: &State, config: &Config) -> Result<Self, Error> {
+        let mut next = self.clone();
+        next.give_peers(state, &config.pools)?;
+        next.give_plants(state, config)?;
+        Ok(next)
+    }
+
+    fn give_peers(&mut self, state: &State, pools: &Pools) -> Result<(), Error> {
+        let mut taken = BTreeSet::new();
+        for (certificate, peer) in &self.peers {
+            if !pools.is_for_certificates(peer.address) {
+                return Err(Error::OutsidePool {
+                    field: "pools.tunnel",
+                    given: peer.address.to_string(),
+                    owner: format!("certificate {certificate}"),
+                    pool: pools.tunnel,
+                });
+            }
+            taken.insert(peer.address);
+        }
+        let mut free =
+            pools.tunnel.hosts().filter(|address| pools.is_for_certificates(*address) && !taken.contains(address));
+        for (id, certificate) in &state.certificates {
+            let organisations = state.organisations_of(&certificate.user).cloned().collect();
+            if let Some(peer) = self.peers.get_mut(id) {
+                if peer.user != certificate.user {
+                    let (before, now) = (peer.user.clone(), certificate.user.clone());
+                    return Err(Error::OtherUser { certificate: id.clone(), before, now });
+                }
+                peer.organisations = organisations;
+                continue;
+            }
+            let address = free.next().ok_or_else(|| Error::TunnelPool {
+                pool: pools.tunnel,
+                size: (1 << (32 - pools.tunnel.prefix_len())) - 3,
+                certificate: id.clone(),
+            })?;
+            let number = give(&mut self.next.peer, "certificates")?;
+            self.peers.insert(id.clone(), Peer { id: number, address, user: certificate.user.clone(), organisations });
+        }
+        Ok(())
+    }
+
+    fn give_plants(&mut self, state: &State, config: &Config) -> Result<(), Error> {
+        let pool = config.pools.virtual_;
+        let mut space = FreeSpace::new(pool);
+        for (id, plant) in &self.plants {
+            for subnet in plant.subnets.values() {
+                if !space.reserve(subnet.virtual_) {
+                    return Err(Error::OutsidePool {
+                        field: "pools.virtual",
+                        given: subnet.virtual_.to_string(),
+                        owner: format!("plant {id}"),
+                        pool,
+                    });
+                }
+            }
+        }
+        for (id, plant) in &state.plants {
+            if !self.plants.contains_key(id) {
+                let number = give(&mut self.next.plant, "plants")?;
+                let operator = plant.organisation.clone();
+                self.plants.insert(id.clone(), Plant { id: number, operator, subnets: BTreeMap::new() });
+            }
+            let Some(given) = self.plants.get_mut(id) else { continue };
+            if config.plant_port(given.id).is_none() {
+                return Err(Error::Ports { plant: id.clone(), id: given.id, base: config.plants.listen_port_base });
+            }
+            given.operator = plant.organisation.clone();
+            for real in &plant.subnets {
+                if given.subnets.contains_key(real) {
+                    continue;
+                }
+                let virtual_ = space.allocate(real.prefix_len()).ok_or_else(|| Error::VirtualPool {
+                    pool,
+                    size: 1 << (32 - pool.prefix_len()),
+                    plant: id.clone(),
+                    subnet: *real,
+                })?;
+                given.subnets.insert(*real, Subnet { id: give(&mut self.next.route, "subnets")?, virtual_ });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `contents` the live route sets: those that were live keep their ids, new ones get new ids, the others are
+    /// forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Ids`]; the allocations are then not to be used.
+    pub fn give_route_sets(&mut self, contents: impl IntoIterator<Item = Digest>) -> Result<(), Error> {
+        let before = std::mem::take(&mut self.route_sets);
+        for content in contents {
+            if self.route_sets.contains_key(&content) {
+                continue;
+            }
+            let id = match before.get(&content) {
+                Some(id) => *id,
+                None => give(&mut self.next.route_set, "route sets")?,
+            };
+            self.route_sets.insert(content, id);
+        }
+        Ok(())
+    }
+
+    /// What certificates were given, inactive ones included.
+    #[must_use]
+    pub fn peers(&self) -> &BTreeMap<CertificateId, Peer> {
+        &self.peers
+    }
+
+    /// What plants were given, inactive ones included.
+    #[must_use]
+    pub fn plants(&self) -> &BTreeMap<PlantId, Plant> {
+        &self.plants
+    }
+
+    /// The id of a live route set.
+    #[must_use]
+    pub fn route_set(&self, content: &Digest) -> Option<u32> {
+        self.route_sets.get(content).copied()
+    }
+}
+
+/// Read before the rest, so that a newer format is reported as such and not as an unknown field.
+#[derive(Deserialize)]
+struct Header {
+    format: u32,
+}
+
+fn give(next: &mut u32, kind: &'static str) -> Result<u32, Error> {
+    let id = *next;
+    *next = id.checked_add(1).ok_or(Error::Ids { kind })?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{config::Config, example};
+
+    #[test]
+    fn ids_and_addresses_start_at_the_beginning() {
+        let given = Allocations::default().extended(&example::state(), &config(&[])).unwrap();
+        let peer = &given.peers()["certificate-a"];
+        assert_eq!((peer.id, peer.address), (1, Ipv4Addr::new(100, 64, 0, 2)), "100.64.0.1 is the gateway");
+        assert_eq!(peer.organisations, BTreeSet::from(["alpha".parse().unwrap()]));
+        let (north, south) = (&given.plants()["north"], &given.plants()["south"]);
+        assert_eq!((north.id, south.id), (1, 2));
+        let subnet = |plant: &Plant| plant.subnets[&"192.168.1.0/24".parse().unwrap()];
+        assert_eq!((subnet(north).id, subnet(north).virtual_.to_string()), (1, "10.128.0.0/24".to_owned()));
+        assert_eq!((subnet(south).id, subnet(south).virtual_.to_string()), (2, "10.128.1.0/24".to_owned()), "C1");
+    }
+
+    #[test]
+    fn the_file_brings_everything_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allocations.json");
+        assert_eq!(Allocations::read(&path).unwrap(), Allocations::default());
+        let mut given = Allocations::default().extended(&example::state(), &config(&[])).unwrap();
+        given.give_route_sets([digest("a"), digest("b")]).unwrap();
+        given.write(&path).unwrap();
+        assert_eq!(Allocations::read(&path).unwrap(), given);
+        fs::write(&path, br#"{"format": 2, "more": []}"#).unwrap();
+        assert!(matches!(Allocations::read(&path), Err(FileError::Format { found: 2, .. })));
+        fs::write(&path, b"{\"format\": 1").unwrap();
+        let error = Allocations::read(&path).unwrap_err().to_string();
+        assert!(error.contains("do not delete it"), "{error}");
+    }
+
+    #[test]
+    fn a_rotation_or_a_return_changes_nothing() {
+        let config = config(&[]);
+        let mut document = example::json();
+        let given = Allocations::default().extended(&example::parse(&document), &config).unwrap();
+        document["certificates"][0]["public_key"] = json!(example::key(9));
+        assert_eq!(given.extended(&example::parse(&document), &config).unwrap(), given, "A3: rotated");
+        let without = given.extended(&example::parse(&empty()), &config).unwrap();
+        assert_eq!(without, given, "nothing is freed");
+        assert_eq!(without.extended(&example::state(), &config).unwrap(), given);
+    }
+
+    #[test]
+    fn a_certificate_stays_with_its_user() {
+        let config = config(&[]);
+        let given = Allocations::default().extended(&example::state(), &config).unwrap();
+        let mut document = example::json();
+        document["certificates"].as_array_mut().unwrap().pop();
+        document["certificates"][0]["user"] = json!("user-b");
+        let error = given.extended(&example::parse(&document), &config).unwrap_err();
+        assert!(matches!(error, Error::OtherUser { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_exhausted_pool_is_named_with_its_size() {
+        let given = |changes: &[(&str, &str)], document: &Value| {
+            Allocations::default().extended(&example::parse(document), &config(changes)).map_err(|e| e.to_string())
+        };
+        let mut document = example::json();
+        for number in 0..4 {
+            let user = format!("more-{number}");
+            document["users"].as_array_mut().unwrap().push(json!({"id": user}));
+            let certificate = json!({"id": user, "user": user, "public_key": example::key(200 + number)});
+            document["certificates"].as_array_mut().unwrap().push(certificate);
+        }
+        let small = [("tunnel", "100.64.0.0/29"), ("source", "100.80.0.0/29")];
+        let error = given(&small, &document).unwrap_err();
+        assert!(error.contains("pools.tunnel: no address of 100.64.0.0/29") && error.contains("all 5"), "{error}");
+        document["certificates"].as_array_mut().unwrap().pop();
+        assert_eq!(given(&small, &document).unwrap().peers().len(), 5, "all but one fit");
+
+        let error = given(&[("virtual", "10.128.0.0/24")], &example::json()).unwrap_err();
+        assert!(error.contains("no room for a /24 in 10.128.0.0/24 (256 addresses)"), "{error}");
+        assert!(error.contains("plant south") && error.contains("widen pools.virtual"), "{error}");
+
+        let mut crowded = config(&[]);
+        crowded.plants.listen_port_base = u16::MAX;
+        let error = Allocations::default().extended(&example::state(), &crowded).unwrap_err();
+        assert!(matches!(error, Error::Ports { id: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_pool_may_grow_but_not_move() {
+        let given = Allocations::default().extended(&example::state(), &config(&[])).unwrap();
+        let with = |changes: &[(&str, &str)]| given.extended(&example::state(), &config(changes));
+        assert_eq!(with(&[("tunnel", "100.64.0.0/15"), ("source", "100.80.0.0/15")]).unwrap(), given);
+        assert_eq!(with(&[("virtual", "10.0.0.0/8")]).unwrap(), given);
+        for changes in [
+            [("tunnel", "100.65.0.0/16"), ("source", "100.80.0.0/16")],
+            [("virtual", "10.0.0.0/9"), ("source", "100.80.0.0/16")],
+        ] {
+            assert!(matches!(with(&changes), Err(Error::OutsidePool { .. })), "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_route_set_is_not_used_again() {
+        let mut given = Allocations::default();
+        let mut ids = |contents: &[&str]| {
+            given.give_route_sets(contents.iter().map(|content| digest(content))).unwrap();
+            contents.iter().map(|content| given.route_set(&digest(content)).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&["a", "b"]), [1, 2]);
+        assert_eq!(ids(&["b", "c"]), [2, 3]);
+        assert_eq!(ids(&["a", "b", "c"]), [4, 2, 3], "what was gone comes back under a new id");
+        assert!(ids(&[]).is_empty());
+        assert_eq!(ids(&["c"]), [5]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_states_were_nothing_moves_and_nothing_meets(states in vec(documents(), 1..6)) {
+            let config = config(&[]);
+            let mut given = Allocations::default();
+            for document in states {
+                let state = example::parse(&document);
+                let next = given.extended(&state, &config).unwrap();
+                for (id, peer) in &given.peers {
+                    prop_assert_eq!((peer.id, peer.address), (next.peers[id].id, next.peers[id].address));
+                }
+                for (id, plant) in &given.plants {
+                    prop_assert_eq!(plant.id, next.plants[id].id);
+                    for (real, subnet) in &plant.subnets {
+                        prop_assert_eq!(subnet, &next.plants[id].subnets[real]);
+                    }
+                }
+                for (id, plant) in &state.plants {
+                    for real in &plant.subnets {
+                        prop_assert_eq!(next.plants[id].subnets[real].virtual_.prefix_len(), real.prefix_len());
+                    }
+                }
+                prop_assert!(state.certificates.keys().all(|id| next.peers.contains_key(id)));
+                apart(&next, &config.pools)?;
+                // As after a restart.
+                given = serde_json::from_slice(&serde_json::to_vec(&next).unwrap()).unwrap();
+                prop_assert_eq!(&given, &next);
+            }
+        }
+    }
+
+    /// Every id, address and subnet once, inside its pool.
+    fn apart(given: &Allocations, pools: &Pools) -> Result<(), TestCaseError> {
+        let peers: Vec<_> = given.peers.values().collect();
+        let subnets: Vec<_> = given.plants.values().flat_map(|plant| plant.subnets.values()).collect();
+        let count = |ids: BTreeSet<u32>| ids.len();
+        prop_assert_eq!(count(peers.iter().map(|peer| peer.id).collect()), peers.len());
+        prop_assert_eq!(count(peers.iter().map(|peer| peer.address.to_bits()).collect()), peers.len());
+        prop_assert_eq!(count(given.plants.values().map(|plant| plant.id).collect()), given.plants.len());
+        prop_assert_eq!(count(subnets.iter().map(|subnet| subnet.id).collect()), subnets.len());
+        prop_assert!(peers.iter().all(|peer| peer.id > 0 && pools.is_for_certificates(peer.address)));
+        for (at, a) in subnets.iter().enumerate() {
+            prop_assert!(pools.virtual_.contains(&a.virtual_) && a.virtual_.trunc() == a.virtual_);
+            for b in &subnets[..at] {
+                prop_assert!(!a.virtual_.contains(&b.virtual_) && !b.virtual_.contains(&a.virtual_));
+            }
+        }
+        Ok(())
+    }
+
+    /// Some certificates and plants out of a few, the plants with some subnets out of a few.
+    fn documents() -> impl Strategy<Value = Value> {
+        const SUBNETS: [&str; 5] =
+            ["192.168.1.0/24", "172.16.0.0/13", "192.168.2.128/25", "192.168.3.7/32", "192.168.8.0/21"];
+        (vec(any::<bool>(), 12), vec(proptest::option::of(0..32_u8), 6)).prop_map(|(certificates, plants)| {
+            let mut document = empty();
+            let mut push = |list: &str, record: Value| document[list].as_array_mut().unwrap().push(record);
+            for (at, there) in certificates.into_iter().enumerate() {
+                let user = format!("user-{at}");
+                push("users", json!({"id": user}));
+                if there {
+                    let key = example::key(1 + at as u8);
+                    push("certificates", json!({"id": format!("c-{at}"), "user": user, "public_key": key}));
+                }
+            }
+            for (at, bits) in plants.into_iter().enumerate() {
+                let Some(bits) = bits else { continue };
+                let subnets: Vec<_> = (0..5).filter(|bit| bits & 1 << bit != 0).map(|bit| SUBNETS[bit]).collect();
+                let uplink = json!({"kind": "host", "public_key": example::key(100 + at as u8)});
+                let id = format!("plant-{at}");
+                push("plants", json!({"id": id, "organisation": "alpha", "subnets": subnets, "uplink": uplink}));
+            }
+            document
+        })
+    }
+
+    fn empty() -> Value {
+        json!({
+            "revision": 1, "organisations": [{"id": "alpha"}], "portfolios": [], "plants": [], "users": [],
+            "memberships": [], "roles": [], "cooperations": [], "certificates": [],
+        })
+    }
+
+    fn config(pools: &[(&str, &str)]) -> Config {
+        let pools: String = pools.iter().map(|(name, pool)| format!("{name} = \"{pool}\"\n")).collect();
+        example::config(&format!("[pools]\n{pools}"))
+    }
+
+    fn digest(content: &str) -> Digest {
+        Digest(content.to_owned())
+    }
+}

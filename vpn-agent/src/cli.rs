@@ -1,0 +1,83 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Where the configuration lies unless an option says otherwise.
+const CONFIG: &str = "/etc/vpn/agent.toml";
+
+/// Control of one VPN gateway host: from the desired state to WireGuard peers and XDP programs.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "vpn-agent", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Bring the kernel to the desired state and follow its changes until SIGTERM; traffic goes on after that
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Say whether a desired state is valid, or list all that is wrong with it
+    Check {
+        /// The file with the desired state
+        file: PathBuf,
+        /// Check also that no plant uses an address of this configuration's pools
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of the desired state
+    Schema,
+    /// Show interfaces, certificates and plants
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Detach the XDP programs, which stops all traffic between users and plants; `run` starts it again
+    Detach {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+        /// Remove the maps as well, with counters and flows that the collector has not stored yet
+        #[arg(long)]
+        forget: bool,
+    },
+    /// Make a private key file (mode 0600) unless it is there, and print the public key
+    Keygen {
+        /// The key file
+        file: PathBuf,
+    },
+    /// Print the public key of a private key file
+    Pubkey {
+        /// The key file
+        file: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+        let parsed = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        assert_eq!(parsed("vpn-agent run").unwrap(), Command::Run { config: CONFIG.into() });
+        let status = Command::Status { json: true, config: "a.toml".into() };
+        assert_eq!(parsed("vpn-agent status --json --config a.toml").unwrap(), status);
+        assert!(parsed("vpn-agent check").is_err(), "the file is required");
+    }
+}

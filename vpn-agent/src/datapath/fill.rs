@@ -1,0 +1,157 @@
+//! Brings the maps to the wanted content, in an order in which no packet ever sees a half-made change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aya::{
+    Pod,
+    maps::{
+        Array, HashMap, MapError,
+        lpm_trie::{Key, LpmTrie},
+    },
+};
+use vpn_ebpf_common::{
+    Address,
+    gateway::Gateway,
+    names,
+    peer::Peer,
+    plant::Plant,
+    route::{Route, RouteKey, SET_BITS},
+};
+
+use super::{Datapath, Error, read::Maps as _};
+
+/// The wanted content of the maps that the agent writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// By tunnel address.
+    pub peers: BTreeMap<Address, Peer>,
+    /// By route-set id, then by destination and its prefix length in the 128 bits of [`Address`].
+    pub route_sets: BTreeMap<u32, BTreeMap<(Address, u32), Route>>,
+    /// By interface index.
+    pub plants: BTreeMap<u32, Plant>,
+}
+
+/// What [`Datapath::fill`] wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Entries added or changed.
+    pub set: usize,
+    /// Entries removed.
+    pub removed: usize,
+}
+
+impl Datapath {
+    /// Writes the settings of this host. Until then every packet is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn configure(&mut self, gateway: &Gateway) -> Result<(), Error> {
+        let failed = |source| Error::Map { map: names::GATEWAY, source };
+        let mut map = Array::<_, Gateway>::try_from(self.map_mut(names::GATEWAY)).map_err(failed)?;
+        map.set(0, gateway, 0).map_err(failed)
+    }
+
+    /// Makes the maps hold `content`, writing only differences.
+    ///
+    /// New route sets are complete before a peer points to them, and old ones go after the last peer has left
+    /// (requirement C5). A route of a set that is in use already is left alone: sets never change.
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Full`]. Peers then still have their old route sets.
+    pub fn fill(&mut self, content: &Content) -> Result<Written, Error> {
+        let wanted_routes: BTreeMap<_, _> = content
+            .route_sets
+            .iter()
+            .flat_map(|(set, routes)| {
+                routes.iter().map(|((destination, bits), route)| ((*set, *destination, *bits), *route))
+            })
+            .collect();
+
+        let mut written = Written::default();
+        let old_routes = self.routes()?;
+        written.set += self.set_routes(&wanted_routes, &old_routes)?;
+
+        let (set, old_plants) = self.set(names::PLANTS, "plants_max", &content.plants)?;
+        written.set += set;
+        let (set, old_peers) = self.set(names::PEERS, "peers_max", &content.peers)?;
+        written.set += set;
+
+        written.removed += self.remove::<_, Peer>(names::PEERS, &old_peers)?;
+        written.removed += self.remove_routes(old_routes.keys().filter(|key| !wanted_routes.contains_key(*key)))?;
+        written.removed += self.remove::<_, Plant>(names::PLANTS, &old_plants)?;
+        Ok(written)
+    }
+
+    fn set_routes(
+        &mut self,
+        wanted: &BTreeMap<(u32, Address, u32), Route>,
+        old: &BTreeMap<(u32, Address, u32), Route>,
+    ) -> Result<usize, Error> {
+        let mut map = LpmTrie::<_, RouteKey, Route>::try_from(self.map_mut(names::ROUTES))
+            .map_err(|source| Error::Map { map: names::ROUTES, source })?;
+        let mut count = 0;
+        for (key, route) in wanted {
+            if old.get(key) != Some(route) {
+                map.insert(&trie_key(*key), route, 0)
+                    .map_err(|source| full_or(source, names::ROUTES, "routes_max", wanted.len() + old.len()))?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// One by one: freeing a large trie as a whole can hold a CPU for seconds.
+    fn remove_routes<'a>(&mut self, keys: impl Iterator<Item = &'a (u32, Address, u32)>) -> Result<usize, Error> {
+        let failed = |source| Error::Map { map: names::ROUTES, source };
+        let mut map = LpmTrie::<_, RouteKey, Route>::try_from(self.map_mut(names::ROUTES)).map_err(failed)?;
+        let mut count = 0;
+        for key in keys {
+            map.remove(&trie_key(*key)).map_err(failed)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Adds and changes entries of a hash map; also gives the keys that should not be there.
+    fn set<K: Pod + Ord, V: Pod + PartialEq>(
+        &mut self,
+        name: &'static str,
+        setting: &'static str,
+        wanted: &BTreeMap<K, V>,
+    ) -> Result<(usize, BTreeSet<K>), Error> {
+        let failed = |source| Error::Map { map: name, source };
+        let mut map = HashMap::<_, K, V>::try_from(self.map_mut(name)).map_err(failed)?;
+        let old = map.iter().collect::<Result<BTreeMap<K, V>, _>>().map_err(failed)?;
+        let mut count = 0;
+        for (key, value) in wanted {
+            if old.get(key) != Some(value) {
+                map.insert(key, value, 0).map_err(|source| full_or(source, name, setting, wanted.len()))?;
+                count += 1;
+            }
+        }
+        Ok((count, old.into_keys().filter(|key| !wanted.contains_key(key)).collect()))
+    }
+
+    fn remove<K: Pod, V: Pod>(&mut self, name: &'static str, keys: &BTreeSet<K>) -> Result<usize, Error> {
+        let failed = |source| Error::Map { map: name, source };
+        let mut map = HashMap::<_, K, V>::try_from(self.map_mut(name)).map_err(failed)?;
+        for key in keys {
+            map.remove(key).map_err(failed)?;
+        }
+        Ok(keys.len())
+    }
+}
+
+fn trie_key((set, destination, bits): (u32, Address, u32)) -> Key<RouteKey> {
+    Key::new(SET_BITS + bits, RouteKey { set, destination })
+}
+
+/// `E2BIG` from a hash map and `ENOSPC` from a trie say that it is full.
+fn full_or(source: MapError, map: &'static str, setting: &'static str, wanted: usize) -> Error {
+    match &source {
+        MapError::SyscallError(error) if matches!(error.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC)) => {
+            Error::Full { map, wanted, setting }
+        }
+        _ => Error::Map { map, source },
+    }
+}

@@ -1,0 +1,156 @@
+//! What the kernel holds now, for `status` and for reconciling.
+
+use std::{collections::BTreeMap, path::Path};
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, lpm_trie::LpmTrie},
+};
+use vpn_ebpf_common::{
+    Address, Verdict,
+    denial::{Denial, DenialKey},
+    flow::{ClosedKey, Flow, FlowKey, Traffic},
+    gateway::Gateway,
+    names,
+    peer::Peer,
+    plant::Plant,
+    route::{Route, RouteKey, SET_BITS},
+};
+
+use super::{Datapath, Error, layout_dir};
+
+/// The pinned maps, opened by name: the kernel's truth, whether or not an agent runs.
+#[derive(Debug)]
+pub struct Pinned {
+    maps: BTreeMap<&'static str, Map>,
+}
+
+impl Pinned {
+    /// Opens the maps below `pin_dir`.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if one is missing: no agent of this version has run since the machine started.
+    pub fn open(pin_dir: &Path) -> Result<Self, Error> {
+        let dir = layout_dir(pin_dir).join("maps");
+        let maps = names::MAPS
+            .into_iter()
+            .map(|name| {
+                let failed = |source| Error::Map { map: name, source };
+                let data = MapData::from_pin(dir.join(name)).map_err(failed)?;
+                Ok((name, Map::from_map_data(data).map_err(failed)?))
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self { maps })
+    }
+}
+
+impl Maps for Pinned {
+    fn map(&self, name: &'static str) -> &Map {
+        &self.maps[name]
+    }
+}
+
+impl Maps for Datapath {
+    fn map(&self, name: &'static str) -> &Map {
+        self.map(name)
+    }
+}
+
+/// Reading the maps, the same for pinned and for loaded ones. Every method fails with [`Error::Map`] alone.
+pub trait Maps {
+    /// The map with this name, one of [`names::MAPS`].
+    fn map(&self, name: &'static str) -> &Map;
+
+    /// Packets and bytes by verdict, over all CPUs.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn stats(&self) -> Result<Vec<(Verdict, Traffic)>, Error> {
+        let failed = |source| Error::Map { map: names::STATS, source };
+        let map = PerCpuArray::<_, Traffic>::try_from(self.map(names::STATS)).map_err(failed)?;
+        Verdict::ALL
+            .iter()
+            .map(|verdict| {
+                let cpus = map.get(&(*verdict as u32), 0).map_err(failed)?;
+                let sum = cpus.iter().fold(Traffic::default(), |sum, cpu| Traffic {
+                    packets: sum.packets + cpu.packets,
+                    bytes: sum.bytes + cpu.bytes,
+                });
+                Ok((*verdict, sum))
+            })
+            .collect()
+    }
+
+    /// Live flows.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn flows(&self) -> Result<BTreeMap<FlowKey, Flow>, Error> {
+        entries(names::FLOWS, self.map(names::FLOWS))
+    }
+
+    /// Finished flows that the collector has not stored yet.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn closed(&self) -> Result<BTreeMap<ClosedKey, Flow>, Error> {
+        entries(names::CLOSED, self.map(names::CLOSED))
+    }
+
+    /// Refused destinations.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn denials(&self) -> Result<BTreeMap<DenialKey, Denial>, Error> {
+        entries(names::DENIED, self.map(names::DENIED))
+    }
+
+    /// Peers by tunnel address.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn peers(&self) -> Result<BTreeMap<Address, Peer>, Error> {
+        entries(names::PEERS, self.map(names::PEERS))
+    }
+
+    /// Plants by interface index.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn plants(&self) -> Result<BTreeMap<u32, Plant>, Error> {
+        entries(names::PLANTS, self.map(names::PLANTS))
+    }
+
+    /// Routes by route set, destination, and the prefix length in the 128 bits of [`Address`].
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn routes(&self) -> Result<BTreeMap<(u32, Address, u32), Route>, Error> {
+        let failed = |source| Error::Map { map: names::ROUTES, source };
+        let map = LpmTrie::<_, RouteKey, Route>::try_from(self.map(names::ROUTES)).map_err(failed)?;
+        map.iter()
+            .map(|entry| {
+                let (key, route) = entry.map_err(failed)?;
+                let RouteKey { set, destination } = key.data();
+                Ok(((set, destination, key.prefix_len() - SET_BITS), route))
+            })
+            .collect()
+    }
+
+    /// Settings of this host; none until an agent has written them.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn gateway(&self) -> Result<Option<Gateway>, Error> {
+        let failed = |source| Error::Map { map: names::GATEWAY, source };
+        let map = Array::<_, Gateway>::try_from(self.map(names::GATEWAY)).map_err(failed)?;
+        let gateway = map.get(&0, 0).map_err(failed)?;
+        Ok((gateway.users != 0).then_some(gateway))
+    }
+}
+
+fn entries<K: Pod + Ord, V: Pod>(name: &'static str, map: &Map) -> Result<BTreeMap<K, V>, Error> {
+    let failed = |source| Error::Map { map: name, source };
+    let map = HashMap::<_, K, V>::try_from(map).map_err(failed)?;
+    map.iter().collect::<Result<_, _>>().map_err(failed)
+}

@@ -1,0 +1,116 @@
+//! Sizes of the maps, and whether pinned maps have them: a pinned map is opened by its name alone.
+
+use std::path::Path;
+
+use aya::maps::MapInfo;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use vpn_ebpf_common::{
+    Address, Verdict,
+    denial::{Denial, DenialKey},
+    flow::{ClosedKey, Flow, FlowKey, Traffic},
+    gateway::Gateway,
+    names,
+    peer::Peer,
+    plant::Plant,
+    route::{Route, RouteKey},
+};
+
+use super::Error;
+
+/// How many entries each map holds. Memory for flows and peers is taken at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sizes {
+    /// Certificates.
+    pub peers_max: u32,
+    /// Routes over all route sets, with room for the sets of a change beside the old ones.
+    pub routes_max: u32,
+    /// Plants.
+    pub plants_max: u32,
+    /// Live flows; a packet that would open one more is dropped.
+    pub flows_max: u32,
+    /// Finished flows that wait for the collector.
+    pub closed_max: u32,
+    /// Refused destinations that are remembered.
+    pub denials_max: u32,
+    /// Bytes of the ring buffer, a power of two of at least a page.
+    pub events_bytes: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            peers_max: 16_384,
+            routes_max: 131_072,
+            plants_max: 4_096,
+            flows_max: 131_072,
+            closed_max: 16_384,
+            denials_max: 65_536,
+            events_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl Sizes {
+    /// The size by the name of the map.
+    #[must_use]
+    pub const fn by_map(&self) -> [(&'static str, u32); 7] {
+        [
+            (names::PEERS, self.peers_max),
+            (names::ROUTES, self.routes_max),
+            (names::PLANTS, self.plants_max),
+            (names::FLOWS, self.flows_max),
+            (names::CLOSED, self.closed_max),
+            (names::DENIED, self.denials_max),
+            (names::EVENTS, self.events_bytes),
+        ]
+    }
+
+    fn entries(&self, name: &str) -> u32 {
+        match name {
+            names::GATEWAY => 1,
+            names::STATS => Verdict::COUNT as u32,
+            name => self.by_map().into_iter().find(|(map, _)| *map == name).map_or(0, |(_, entries)| entries),
+        }
+    }
+}
+
+/// Compares the pinned maps in `dir`, as far as there are any, with what the programs expect.
+pub(super) fn check(dir: &Path, sizes: &Sizes) -> Result<(), Error> {
+    for name in names::MAPS {
+        let path = dir.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).map_err(|source| Error::Map { map: name, source })?;
+        let (key, value) = key_and_value(name);
+        for (what, found, wanted) in [
+            ("the key size", info.key_size(), key),
+            ("the value size", info.value_size(), value),
+            ("the number of entries", info.max_entries(), sizes.entries(name)),
+        ] {
+            if found != wanted {
+                return Err(Error::Shape { path, what, found, wanted });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sizes in bytes of what the programs put into the map.
+fn key_and_value(name: &str) -> (u32, u32) {
+    let (key, value) = match name {
+        names::PEERS => (size_of::<Address>(), size_of::<Peer>()),
+        // The kernel counts the prefix length in front of the key.
+        names::ROUTES => (4 + size_of::<RouteKey>(), size_of::<Route>()),
+        names::PLANTS => (4, size_of::<Plant>()),
+        names::GATEWAY => (4, size_of::<Gateway>()),
+        names::FLOWS => (size_of::<FlowKey>(), size_of::<Flow>()),
+        names::CLOSED => (size_of::<ClosedKey>(), size_of::<Flow>()),
+        names::DENIED => (size_of::<DenialKey>(), size_of::<Denial>()),
+        names::STATS => (4, size_of::<Traffic>()),
+        _ => (0, 0),
+    };
+    (key as u32, value as u32)
+}

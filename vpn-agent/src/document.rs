@@ -1,0 +1,233 @@
+//! The desired state as it stands in its JSON file: lists of records that refer to each other by id.
+//!
+//! Nothing here is checked beyond its JSON type. [`crate::validate`] turns a document into a
+//! [`State`](crate::state::State), which is the only form the rest of the agent takes.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, value::MapAccessDeserializer},
+};
+
+use crate::{id, key, role::Role};
+
+/// What the gateway shall do, as a whole. Every list must be there, be it empty: a document that was cut short must
+/// not pass for one that takes all permissions away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Desired state of a VPN gateway")]
+pub struct Document {
+    /// Counts up with every change; shown wherever the state is reported.
+    pub revision: u64,
+    /// Organisations that own plants or employ users.
+    pub organisations: Vec<Organisation>,
+    /// Groups of plants of one organisation.
+    pub portfolios: Vec<Portfolio>,
+    /// Plants with their subnets and uplinks.
+    pub plants: Vec<Plant>,
+    /// People.
+    pub users: Vec<User>,
+    /// Who belongs to which organisation, and which of its plants that makes accessible in principle.
+    pub memberships: Vec<Membership>,
+    /// Job roles of users on plants or portfolios.
+    pub roles: Vec<Job>,
+    /// Plants or portfolios shared with another organisation.
+    pub cooperations: Vec<Cooperation>,
+    /// Active certificates, at most one per user. A rotated certificate keeps its id and changes its key.
+    pub certificates: Vec<Certificate>,
+}
+
+/// An id: 1 to 64 of the characters a-z 0-9 - . _ @
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Id(#[schemars(regex(pattern = id::PATTERN))] pub String);
+
+/// A WireGuard public key: 44 characters of base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Key(#[schemars(regex(pattern = key::PATTERN))] pub String);
+
+/// An IPv4 subnet without host bits, from /8 to /32, for example `192.168.1.0/24`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Subnet(#[schemars(regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/([89]|[12][0-9]|3[0-2])$"))] pub String);
+
+/// An organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Organisation {
+    /// Unique among organisations.
+    pub id: Id,
+    /// For people to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A group of plants of one organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Portfolio {
+    /// Unique among portfolios.
+    pub id: Id,
+    /// The organisation that owns the plants in it.
+    pub organisation: Id,
+}
+
+/// A plant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plant {
+    /// Unique among plants.
+    pub id: Id,
+    /// The organisation that operates the plant and owns its audit rows.
+    pub organisation: Id,
+    /// The portfolio of the same organisation that the plant is in, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub portfolio: Option<Id>,
+    /// The subnets as the plant uses them. Those of one plant must not overlap; those of different plants may.
+    pub subnets: Vec<Subnet>,
+    /// How the plant's network is reached.
+    pub uplink: Uplink,
+}
+
+/// How a plant's network is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Uplink {
+    /// The gateway hosts a WireGuard endpoint that the router on site dials into.
+    Host {
+        /// Public key of the router on site.
+        public_key: Key,
+    },
+}
+
+/// A person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Unique among users.
+    pub id: Id,
+    /// For people to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A user in an organisation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Membership {
+    /// Who.
+    pub user: Id,
+    /// In which organisation; at most one membership for each pair.
+    pub organisation: Id,
+    /// As what.
+    pub kind: MembershipKind,
+    /// Which of the organisation's own plants this makes accessible in principle; a job role must still open them.
+    pub access: Access,
+}
+
+/// What somebody is to an organisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MembershipKind {
+    /// Belongs to the organisation; cooperations of the organisation count for this user.
+    Member,
+    /// Is let in from outside; cooperations of the organisation do not count for this user.
+    Guest,
+}
+
+/// Plants of an organisation: `"all"`, or lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Every plant of the organisation, also those to come.
+    All,
+    /// What is listed.
+    #[serde(untagged)]
+    Some(AccessList),
+}
+
+/// Plants of an organisation, by portfolio and one by one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessList {
+    /// Every plant in these portfolios.
+    pub portfolios: Vec<Id>,
+    /// These plants.
+    pub plants: Vec<Id>,
+}
+
+/// A job role of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Who.
+    pub user: Id,
+    /// As what.
+    pub role: Role,
+    /// Where.
+    pub on: Scope,
+}
+
+/// What a permission is about: one plant, or every plant in a portfolio.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// One plant.
+    Plant(Id),
+    /// Every plant in a portfolio, also those to come.
+    Portfolio(Id),
+}
+
+/// A plant or portfolio that its organisation shares with another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cooperation {
+    /// The other organisation.
+    pub partner: Id,
+    /// What is shared.
+    pub on: Scope,
+}
+
+/// A WireGuard key pair, made on the user's device, of which the public half is known here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// Unique among certificates; decides the tunnel IP, for ever.
+    pub id: Id,
+    /// Whose it is, for ever.
+    pub user: Id,
+    /// Unique among certificates and uplinks.
+    pub public_key: Key,
+}
+
+/// Written by hand because serde's own answer for such a choice, "did not match any variant", names neither the wrong
+/// field nor what is allowed.
+impl<'de> Deserialize<'de> for Access {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Access;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#""all" or {"portfolios": [...], "plants": [...]}"#)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Access, E> {
+                match text {
+                    "all" => Ok(Access::All),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Access, A::Error> {
+                AccessList::deserialize(MapAccessDeserializer::new(map)).map(Access::Some)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
