@@ -1,0 +1,125 @@
+//! The pinned maps as the collector uses them: it reads all, and removes what has been stored.
+
+use std::path::Path;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use vpn_ebpf_common::{
+    LAYOUT,
+    denial::{Denial, DenialKey},
+    event::Event,
+    flow::{Age, ClosedKey, Flow, FlowKey},
+    gateway::{Gateway, IdleLimits},
+    names,
+};
+
+/// `BPF_NOEXIST` of the kernel's uapi/linux/bpf.h: insert, or fail if the key is there.
+const NO_EXIST: u64 = 1;
+
+/// The maps.
+pub struct Kernel {
+    flows: HashMap<MapData, FlowKey, Flow>,
+    closed: HashMap<MapData, ClosedKey, Flow>,
+    denied: HashMap<MapData, DenialKey, Denial>,
+    gateway: Array<MapData, Gateway>,
+    events: RingBuf<MapData>,
+}
+
+/// A map operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("map {map}: {source}")]
+pub struct Error {
+    map: &'static str,
+    source: MapError,
+}
+
+impl Kernel {
+    /// Opens the maps that the agent pinned below `pin_dir`.
+    ///
+    /// # Errors
+    /// [`Error`]; a missing map means that no agent of this layout version has run since the machine started.
+    pub fn open(pin_dir: &Path) -> Result<Self, Error> {
+        let maps = pin_dir.join(format!("v{LAYOUT}")).join("maps");
+        let open = |map| {
+            let data = MapData::from_pin(maps.join(map)).map_err(|source| Error { map, source })?;
+            Map::from_map_data(data).map_err(|source| Error { map, source })
+        };
+        let typed = |map| move |source| Error { map, source };
+        Ok(Self {
+            flows: open(names::FLOWS)?.try_into().map_err(typed(names::FLOWS))?,
+            closed: open(names::CLOSED)?.try_into().map_err(typed(names::CLOSED))?,
+            denied: open(names::DENIED)?.try_into().map_err(typed(names::DENIED))?,
+            gateway: open(names::GATEWAY)?.try_into().map_err(typed(names::GATEWAY))?,
+            events: open(names::EVENTS)?.try_into().map_err(typed(names::EVENTS))?,
+        })
+    }
+
+    /// Live flows. One that is opened or removed meanwhile may or may not appear.
+    pub fn flows(&self) -> impl Iterator<Item = Result<(FlowKey, Flow), Error>> {
+        self.flows.iter().map(|entry| entry.map_err(|source| Error { map: names::FLOWS, source }))
+    }
+
+    /// Finished flows that have not been stored yet. Their totals are final.
+    pub fn closed(&self) -> impl Iterator<Item = Result<(ClosedKey, Flow), Error>> {
+        self.closed.iter().map(|entry| entry.map_err(|source| Error { map: names::CLOSED, source }))
+    }
+
+    /// Refused destinations.
+    pub fn denials(&self) -> impl Iterator<Item = Result<(DenialKey, Denial), Error>> {
+        self.denied.iter().map(|entry| entry.map_err(|source| Error { map: names::DENIED, source }))
+    }
+
+    /// The next record of the ring buffer, if there is one. Records of an unknown kind are passed over.
+    pub fn event(&mut self) -> Option<Event> {
+        loop {
+            let record = self.events.next()?;
+            if let Some(event) = Event::parse(&record) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The idle limits that the programs go by.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn idle_limits(&self) -> Result<IdleLimits, Error> {
+        let gateway = self.gateway.get(&0, 0).map_err(|source| Error { map: names::GATEWAY, source })?;
+        Ok(gateway.idle)
+    }
+
+    /// Moves a flow that is over from FLOWS to CLOSED; false if it is not over, or a program was quicker.
+    ///
+    /// Adding to CLOSED is the claim, as in the programs: whoever succeeds removes it from FLOWS. A claim whose
+    /// owner died before that heals by itself: once it is stored and forgotten, the flow is claimed again and stored
+    /// again under the same id with the same totals, which changes nothing.
+    ///
+    /// # Errors
+    /// [`Error`]; CLOSED may be full. The flow then stays in FLOWS, where it is as safe.
+    pub fn end(&mut self, key: &FlowKey, now_ns: u64, limits: &IdleLimits) -> Result<bool, Error> {
+        let flows = |source| Error { map: names::FLOWS, source };
+        // Read again: the sweep's copy may be from before the flow's last packet.
+        let flow = match self.flows.get(key, 0) {
+            Ok(flow) if flow.age(now_ns, limits.of(key.protocol)) == Age::Over => flow,
+            Ok(_) | Err(MapError::KeyNotFound) => return Ok(false),
+            Err(source) => return Err(flows(source)),
+        };
+        let closed = ClosedKey { flow: *key, opened_ns: flow.opened_ns };
+        match self.closed.insert(closed, flow, NO_EXIST) {
+            Ok(()) => {}
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
+                return Ok(false);
+            }
+            Err(source) => return Err(Error { map: names::CLOSED, source }),
+        }
+        self.flows.remove(key).map_err(flows)?;
+        Ok(true)
+    }
+
+    /// Removes a finished flow that has been stored.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn forget(&mut self, key: &ClosedKey) -> Result<(), Error> {
+        self.closed.remove(key).map_err(|source| Error { map: names::CLOSED, source })
+    }
+}
