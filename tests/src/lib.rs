@@ -1,1 +1,20 @@
-//! See Cargo.toml.
+//! What the tests and the demo of the VPN gateway share.
+
+pub mod audit;
+#[path = "../../vpn-ebpf/cache.rs"]
+mod cache;
+pub mod demo;
+pub mod device;
+pub mod gate;
+pub mod gateway;
+pub mod lab;
+pub mod main_job;
+pub mod namespace;
+pub mod packet;
+pub mod skip;
+pub mod steps;
+pub mod store;
+pub mod vm;
+mod wireguard;
+
+pub use wireguard::has_wireguard;

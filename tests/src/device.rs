@@ -1,0 +1,142 @@
+//! A device at a plant: a Modbus/TCP server, a UDP service and an HTTP server. It knows nothing of the VPN.
+
+use std::{
+    fs, future,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::{Child, Stdio},
+    sync::mpsc,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_modbus::{
+    ExceptionCode, Request, Response,
+    server::tcp::{Server, accept_tcp_connection},
+};
+
+use crate::namespace::Namespace;
+
+/// Port of the Modbus/TCP server (IANA).
+pub const MODBUS_PORT: u16 = 502;
+/// Port of the HTTP server.
+pub const HTTP_PORT: u16 = 80;
+/// Port of the UDP service, which sends every datagram back with the device's name in front.
+pub const UDP_PORT: u16 = 2_000;
+
+/// A running device.
+#[derive(Debug)]
+pub struct Device {
+    http: Child,
+}
+
+impl Device {
+    /// Starts the servers in a namespace. `registers` are the Modbus holding registers from address 0;
+    /// `site` holds the files of the HTTP server.
+    ///
+    /// # Errors
+    /// If a port is taken or a server does not start.
+    pub fn start(
+        namespace: &Namespace,
+        name: &'static str,
+        address: Ipv4Addr,
+        registers: &'static [u16],
+        site: &Path,
+    ) -> Result<Self> {
+        let (ready, started) = mpsc::channel();
+        // Ends with the process.
+        let _ = namespace.enter(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let bound = async {
+                    let modbus = TcpListener::bind(SocketAddr::from((address, MODBUS_PORT))).await?;
+                    let udp = UdpSocket::bind(SocketAddr::from((address, UDP_PORT))).await?;
+                    std::io::Result::Ok((modbus, udp))
+                };
+                match bound.await {
+                    Ok((modbus, udp)) => {
+                        let _ = ready.send(Ok(()));
+                        tokio::join!(serve_modbus(modbus, registers), serve_udp(udp, name));
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
+                }
+            });
+        })?;
+        started.recv().context("the device's thread ended")?.with_context(|| format!("device {name}"))?;
+        let http = namespace
+            .command("busybox")
+            .args(["httpd", "-f", "-p", &format!("{address}:{HTTP_PORT}"), "-h"])
+            .arg(site)
+            .stdin(Stdio::null())
+            .spawn()
+            .context("start busybox httpd")?;
+        Ok(Self { http })
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.http.kill();
+        let _ = self.http.wait();
+    }
+}
+
+/// Files for a device's HTTP server: `name` says where one is, `blob` has so many bytes that differ by device, and
+/// `archive` so many zeros, which take no room.
+///
+/// # Errors
+/// If they cannot be written.
+pub fn write_site(folder: &Path, name: &str, size: usize, archive: u64) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("name"), format!("{name}\n"))?;
+    fs::write(folder.join("blob"), blob(name, size))?;
+    fs::File::create(folder.join("archive"))?.set_len(archive)?;
+    Ok(())
+}
+
+/// The content of a device's `blob`.
+#[must_use]
+pub fn blob(name: &str, size: usize) -> Vec<u8> {
+    let seed = name.bytes().fold(7_u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    (0..size as u32).map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 24) as u8).collect()
+}
+
+struct Registers(&'static [u16]);
+
+impl tokio_modbus::server::Service for Registers {
+    type Request = Request<'static>;
+    type Response = Response;
+    type Exception = ExceptionCode;
+    type Future = future::Ready<Result<Response, ExceptionCode>>;
+
+    fn call(&self, request: Self::Request) -> Self::Future {
+        let response = match request {
+            Request::ReadHoldingRegisters(first, count) => self
+                .0
+                .get(usize::from(first)..usize::from(first) + usize::from(count))
+                .map(|registers| Response::ReadHoldingRegisters(registers.to_vec()))
+                .ok_or(ExceptionCode::IllegalDataAddress),
+            _ => Err(ExceptionCode::IllegalFunction),
+        };
+        future::ready(response)
+    }
+}
+
+async fn serve_modbus(listener: TcpListener, registers: &'static [u16]) {
+    let connected =
+        |stream, peer| async move { accept_tcp_connection(stream, peer, |_| Ok(Some(Registers(registers)))) };
+    // A client that breaks off is no concern of the others.
+    let _ = Server::new(listener).serve(&connected, |_| ()).await;
+}
+
+async fn serve_udp(socket: UdpSocket, name: &str) {
+    let mut datagram = [0; 2_048];
+    while let Ok((length, from)) = socket.recv_from(&mut datagram).await {
+        let reply = [name.as_bytes(), b" ", &datagram[..length]].concat();
+        // A lost reply is the client's business, as with every UDP service.
+        let _ = socket.send_to(&reply, from).await;
+    }
+}

@@ -1,0 +1,543 @@
+//! The collector's rows in a real ClickHouse engine, through the endpoint that serves it and the official client.
+//!
+//! Each test has a store of its own in a process of its own, as a process can open one data directory only.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{Read as _, Write as _},
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use clickhouse::{Client, Row};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tempfile::TempDir;
+use uuid::Uuid;
+use vpn_collector::{
+    client::client,
+    config::Config,
+    row::{DenialRow, FlowRow, Record, mapped},
+    writer::{self, Writer},
+};
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+#[tokio::test]
+async fn every_column_reads_back_as_written() {
+    let store = Store::start();
+    // The second one has the bytes in it that end a line or a statement, and the limits of every number.
+    let flows = [
+        flow(1),
+        FlowRow {
+            operator: "Bürger;Energie\n\0'`\\".into(),
+            organisations: vec![],
+            source: "2001:db8::a3b:a0a".parse().unwrap(),
+            addressed: Ipv6Addr::UNSPECIFIED,
+            destination: Ipv6Addr::from([0xff; 16]),
+            source_port: u16::MAX,
+            port: 0x0a3b,
+            protocol: 58,
+            packets_to_plant: u64::MAX,
+            bytes_to_plant: 0x0a0a_3b3b_0a0a_3b3b,
+            packets_to_user: 0,
+            bytes_to_user: u64::MAX - 1,
+            closed: 1,
+            ..flow(u128::MAX)
+        },
+    ];
+    let denials = [
+        denial(1),
+        DenialRow { operator: String::new(), plant: String::new(), attempts: u64::MAX, bytes: 0, ..denial(2) },
+    ];
+    store.write(&flows).await;
+    store.write(&denials).await;
+    assert_eq!(store.read::<FlowRow>("ORDER BY toUInt128(flow)").await, flows);
+    assert_eq!(store.read::<DenialRow>("ORDER BY toUInt128(denial)").await, denials);
+}
+
+#[tokio::test]
+async fn a_snapshot_sent_again_or_late_changes_nothing() {
+    let mut store = Store::start();
+    let early = flow(7);
+    let late = FlowRow { last_seen: early.last_seen + 9 * SECOND, bytes_to_plant: 900, bytes_to_user: 5, ..flow(7) };
+    let last = FlowRow { last_seen: late.last_seen + SECOND, bytes_to_plant: 1000, closed: 1, ..late.clone() };
+    let expected = FlowRow { bytes_to_user: early.bytes_to_user.max(5), ..last.clone() };
+    for rows in [[&late, &late], [&early, &last], [&last, &early]] {
+        store.write(&rows.map(Clone::clone)).await;
+    }
+    for step in ["as written", "restarted", "again after the restart", "merged", "again after the merge"] {
+        match step {
+            "restarted" => store.restart(Signal::TERM),
+            "merged" => store.execute("OPTIMIZE TABLE flows FINAL").await,
+            "as written" => {}
+            _ => store.write(&[early.clone(), late.clone()]).await,
+        }
+        assert_eq!(store.read::<FlowRow>("").await, std::slice::from_ref(&expected), "{step}");
+        let view = "SELECT bytes_to_plant, bytes_to_user, toUInt64(closed) FROM accesses";
+        let totals: Vec<(u64, u64, u64)> = store.client.query(view).fetch_all().await.unwrap();
+        assert_eq!(totals, [(1000, expected.bytes_to_user, 1)], "{step}");
+    }
+}
+
+/// The engine against a map that takes the greater value, over snapshots in random order.
+#[tokio::test]
+async fn totals_are_exact_in_whatever_order_snapshots_come() {
+    let store = Store::start();
+    let mut random = Random(42);
+    let mut expected = BTreeMap::<u128, (i64, u64, u64)>::new();
+    for _ in 0..20 {
+        let rows: Vec<_> = std::iter::repeat_with(|| {
+            let id = u128::from(random.below(100));
+            // A flow's counters only grow, but each on its own.
+            let (seen, out, back) = (random.below(1000), random.below(1 << 40), random.below(1 << 40));
+            let row = flow(id);
+            FlowRow { last_seen: row.opened + seen.cast_signed(), bytes_to_plant: out, bytes_to_user: back, ..row }
+        })
+        .take(50)
+        .collect();
+        for row in &rows {
+            let total = expected.entry(row.flow.as_u128()).or_default();
+            *total = (total.0.max(row.last_seen), total.1.max(row.bytes_to_plant), total.2.max(row.bytes_to_user));
+        }
+        store.write(&rows).await;
+    }
+    let sql = "SELECT id, last_seen, bytes_to_plant, bytes_to_user FROM accesses";
+    let found = store.client.query(sql).fetch_all::<Totals>().await.unwrap();
+    let found = found.into_iter().map(|row| (row.id.as_u128(), (row.last_seen, row.bytes_to_plant, row.bytes_to_user)));
+    assert_eq!(found.collect::<BTreeMap<_, _>>(), expected);
+}
+
+#[tokio::test]
+async fn a_row_goes_730_days_after_its_last_packet() {
+    let store = Store::start();
+    let seen = |id, opened_days: i64, seen_days: i64| {
+        let (opened, last_seen) = (now() - opened_days * DAY, now() - seen_days * DAY);
+        (FlowRow { opened, last_seen, ..flow(id) }, DenialRow { first_seen: opened, last_seen, ..denial(id) })
+    };
+    let (flows, denials): (Vec<_>, Vec<_>) =
+        [seen(1, 800, 800), seen(2, 700, 700), seen(3, 800, 10), seen(4, 732, 731), seen(5, 732, 729)]
+            .into_iter()
+            .unzip();
+    store.write(&flows).await;
+    store.write(&denials).await;
+    for table in [FlowRow::TABLE, DenialRow::TABLE] {
+        store.execute(&format!("OPTIMIZE TABLE {table} FINAL")).await;
+        let sql = "SELECT create_table_query FROM system.tables WHERE database = 'audit' AND name = ?";
+        let created: String = store.client.query(sql).bind(table).fetch_one().await.unwrap();
+        assert!(created.contains("TTL toDateTime(last_seen) + toIntervalDay(730)"), "{created}");
+    }
+    let left = |ids: Vec<Uuid>| ids.into_iter().map(|id| id.as_u128()).collect::<Vec<_>>();
+    let flows = store.read::<FlowRow>("ORDER BY toUInt128(flow)").await;
+    assert_eq!(left(flows.into_iter().map(|row| row.flow).collect()), [2, 3, 5]);
+    let denials = store.read::<DenialRow>("ORDER BY toUInt128(denial)").await;
+    assert_eq!(left(denials.into_iter().map(|row| row.denial).collect()), [2, 3, 5]);
+}
+
+#[tokio::test]
+async fn a_table_with_other_retention_is_not_accepted() {
+    let store = Store::start();
+    store.execute("ALTER TABLE flows MODIFY TTL toDateTime(last_seen) + toIntervalDay(30)").await;
+    let output = store.run(&["schema", "apply"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("audit.flows") && error.contains("730"), "{error}");
+}
+
+#[tokio::test]
+async fn an_acknowledged_row_survives_a_kill() {
+    let mut store = Store::start();
+    for id in 1..=5 {
+        store.write(&[flow(id)]).await;
+        store.restart(Signal::KILL);
+        let ids: Vec<_> = store.read::<FlowRow>("ORDER BY toUInt128(flow)").await;
+        assert_eq!(ids, (1..=id).map(flow).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn rows_are_kept_while_clickhouse_is_away() {
+    let mut store = Store::start();
+    let mut writer = Writer::new(store.client.clone(), 2);
+    (1..=5).for_each(|id| writer.push(flow(id)));
+    store.stop(Signal::KILL);
+    for failures in 1..=2 {
+        let error = writer.flush().await.unwrap_err();
+        assert!(matches!(error, writer::Error::Unreachable { .. }), "{error}");
+        assert_eq!((writer.len(), writer.counters().unreachable, writer.counters().rows), (5, failures, 0));
+    }
+    store.resume();
+    writer.flush().await.unwrap();
+    assert_eq!((writer.len(), writer.counters().inserts, writer.counters().rows), (0, 3, 5));
+    assert_eq!(store.read::<FlowRow>("ORDER BY toUInt128(flow)").await, (1..=5).map(flow).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_insert_of_tens_of_megabytes_arrives_whole() {
+    let store = Store::start();
+    let rows: Vec<_> = (0..150_000_u64)
+        .map(|id| FlowRow { bytes_to_plant: id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8, ..flow(u128::from(id) + 1) })
+        .collect();
+    let expected: u64 = rows.iter().map(|row| row.bytes_to_plant).fold(0, u64::wrapping_add);
+    store.write(&rows).await;
+    let sql = "SELECT count(), sum(bytes_to_plant) FROM accesses";
+    assert_eq!(store.client.query(sql).fetch_one::<(u64, u64)>().await.unwrap(), (150_000, expected));
+}
+
+#[tokio::test]
+async fn an_auditor_sees_flows_and_denied_attempts_of_a_plant() {
+    let store = Store::start();
+    let elsewhere = FlowRow { plant: "south".into(), ..flow(2) };
+    store.write(&[flow(1), flow(1), elsewhere]).await;
+    store.write(&[denial(1)]).await;
+    let sql = "SELECT user, protocol, source, addressed, destination, verdict, bytes_to_plant, bytes_refused \
+               FROM accesses WHERE plant = 'north' AND opened BETWEEN now() - INTERVAL 1 DAY AND now() \
+               ORDER BY verdict";
+    let output = store.run(&["query", "--format", "TSV", sql]);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "user-a\tTCP\t100.64.0.1\t10.128.0.77\t192.168.1.77\tforwarded\t400\t0\n\
+         user-a\tUDP\t100.64.0.1\t10.128.0.99\t\tno-route\t0\t128\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn an_error_names_the_field() {
+    let store = Store::start();
+    let error = store.client.query("SELECT nosuch FROM flows").fetch_all::<u64>().await.unwrap_err().to_string();
+    assert!(error.contains("Code: 47") && error.contains("nosuch"), "{error}");
+
+    store.execute("ALTER TABLE denials DROP COLUMN attempts").await;
+    let mut writer = Writer::new(store.client.clone(), 10);
+    writer.push(denial(1));
+    let error = writer.flush().await.unwrap_err();
+    assert!(matches!(error, writer::Error::Mismatch { .. }) && error.to_string().contains("attempts"), "{error}");
+    assert_eq!((writer.len(), writer.counters().mismatched), (1, 1));
+    // Corrected while the collector runs: the client must not remember the old columns.
+    store.execute("ALTER TABLE denials ADD COLUMN attempts SimpleAggregateFunction(max, UInt64)").await;
+    writer.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn parameters_settings_and_databases_are_those_of_the_request() {
+    let store = Store::start();
+    let one = store.client.query("SELECT {x:String}").param("x", "a'b\n").fetch_one::<String>();
+    assert_eq!(one.await.unwrap(), "a'b\n");
+    let sql = "SELECT currentDatabase(), getSetting('max_block_size')::UInt64";
+    let two = store.client.query(sql).with_setting("max_block_size", "777").fetch_one::<(String, u64)>();
+    assert_eq!(two.await.unwrap(), ("audit".into(), 777));
+    let three = store.client.clone().with_database("default").query(sql).fetch_one::<(String, u64)>().await.unwrap();
+    assert!(three.0 == "default" && three.1 != 777, "{three:?}");
+}
+
+#[test]
+fn the_endpoint_speaks_plain_http_like_a_server() {
+    let store = Store::start();
+    for (request, status, body) in [
+        ("GET /ping", 200, "Ok.\n"),
+        ("GET /", 200, "Ok.\n"),
+        ("GET /?query=SELECT+1", 200, "1\n"),
+        ("GET /?query=SELECT+1+AS+a&default_format=JSONEachRow", 200, "{\"a\":1}\n"),
+        ("GET /?query=SELECT+%7Bn:UInt8%7D&param_n=7", 200, "7\n"),
+        ("GET /?query=DROP+TABLE+audit.flows", 403, "Code: 164."),
+        ("GET /?query=SELECT+1+INTO+OUTFILE+'x'", 501, "Code: 48."),
+        ("GET /?query=SELECT+*+FROM+file('/etc/passwd','LineAsString')", 403, "Code: 497."),
+        ("GET /?query=SELECT+nosuch", 404, "Code: 47."),
+        ("GET /?query=SELEC", 404, "Code: 47."),
+        ("GET /?query=SELECT+1&decompress=1", 415, "Code: 48."),
+        ("GET /nowhere", 404, "There is nothing here"),
+    ] {
+        let answer = store.http(request, "");
+        let (head, found) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(found.starts_with(body), "{request}: {answer}");
+        let code = body.strip_prefix("Code: ").and_then(|code| code.strip_suffix('.'));
+        let header = code.map(|code| format!("x-clickhouse-exception-code: {code}\r\n"));
+        assert!(header.is_none_or(|header| head.contains(&header)), "{request}: {answer}");
+    }
+    store.http("POST /", "CREATE TABLE audit.notes (n UInt8, text String) ENGINE = MergeTree ORDER BY n");
+    store.http("POST /", "INSERT INTO audit.notes FORMAT CSV\n1,\"a;b\"\n2,c\n");
+    store.http("POST /?query=INSERT+INTO+audit.notes+FORMAT+TSV", "3\td;e\n");
+    store.http("POST /", "INSERT INTO audit.notes VALUES (4, 'f;g')");
+    let answer = store.http("POST /?query=SELECT+*+FROM+audit.notes", "ORDER BY n FORMAT CSV");
+    assert!(answer.ends_with("\r\n\r\n1,\"a;b\"\n2,\"c\"\n3,\"d;e\"\n4,\"f;g\"\n"), "{answer}");
+}
+
+#[test]
+fn a_second_process_is_told_that_the_store_is_in_use() {
+    let store = Store::start();
+    let output = store.run(&["serve"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("another process has this store open"), "{error}");
+}
+
+#[tokio::test]
+async fn a_password_is_asked_for_and_never_shown() {
+    const PASSWORD: &str = "open-sesame-4711";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let store = Store::start_in(folder, &format!("user = 'auditor'\npassword_file = {file:?}"));
+    assert!(store.http("GET /?query=SELECT+1", "").starts_with("HTTP/1.1 401 "));
+    assert!(store.http("GET /?query=SELECT+1&user=auditor&password=wrong", "").starts_with("HTTP/1.1 401 "));
+    store.write(&[flow(1)]).await;
+    assert_eq!(store.read::<FlowRow>("").await, [flow(1)]);
+
+    let show = store.run(&["schema", "show"]);
+    let query = store.run(&["query", "SELECT nosuch"]);
+    let process = format!("/proc/{}", store.child.id());
+    let shown = [
+        fs::read(format!("{process}/cmdline")).unwrap(),
+        fs::read(format!("{process}/environ")).unwrap(),
+        fs::read(store.log()).unwrap(),
+        [show.stdout, show.stderr, query.stdout, query.stderr].concat(),
+    ];
+    for text in shown {
+        assert!(!text.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes()));
+    }
+}
+
+#[derive(Row, Deserialize)]
+struct Totals {
+    #[serde(with = "clickhouse::serde::uuid")]
+    id: Uuid,
+    last_seen: i64,
+    bytes_to_plant: u64,
+    bytes_to_user: u64,
+}
+
+/// `vpn-collector serve` on a data directory of its own.
+struct Store {
+    folder: TempDir,
+    listen: SocketAddr,
+    client: Client,
+    child: Child,
+}
+
+impl Store {
+    fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), "")
+    }
+
+    /// With further lines of the `[clickhouse]` table.
+    fn start_in(folder: TempDir, clickhouse: &str) -> Self {
+        let library = library();
+        assert!(library.exists(), "{} is missing: run `cargo xtask setup`", library.display());
+        // Free now, and very likely still so in a moment.
+        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!(
+            "directory = 'none'\nstate_dir = 'none'\n[clickhouse]\n{clickhouse}\n\
+             [embedded]\nlibrary = {library:?}\npath = {:?}\nlisten = '{listen}'\n",
+            folder.path().join("data"),
+        );
+        let path = folder.path().join("collector.toml");
+        fs::write(&path, text).unwrap();
+        let client = connect(&path, listen);
+        let child = spawn(&path, &folder.path().join("log"), listen);
+        Self { folder, listen, client, child }
+    }
+
+    fn restart(&mut self, signal: Signal) {
+        self.stop(signal);
+        self.resume();
+    }
+
+    fn stop(&mut self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(signal == Signal::KILL || status.success(), "{status}: {}", fs::read_to_string(self.log()).unwrap());
+    }
+
+    fn resume(&mut self) {
+        self.child = spawn(&self.config(), &self.log(), self.listen);
+        // The old one may try a connection to the process that has gone first, and fail once.
+        self.client = connect(&self.config(), self.listen);
+    }
+
+    async fn write<R: Record + Clone>(&self, rows: &[R]) {
+        let mut writer = Writer::new(self.client.clone(), rows.len());
+        rows.iter().cloned().for_each(|row| writer.push(row));
+        writer.flush().await.unwrap();
+        assert!(writer.is_empty());
+    }
+
+    async fn read<R: Record>(&self, order: &str) -> Vec<R> {
+        let sql = format!("SELECT ?fields FROM {} FINAL {order}", R::TABLE);
+        self.client.query(&sql).fetch_all().await.unwrap()
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.client.query(sql).execute().await.unwrap();
+    }
+
+    /// Another command of the collector with the same configuration.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg("--config").arg(self.config()).output().unwrap()
+    }
+
+    /// One request, by hand; the whole answer as it arrives.
+    fn http(&self, request: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.listen).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}",
+            self.listen
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("collector.toml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Fails if a test has stopped it already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn connect(config: &Path, listen: SocketAddr) -> Client {
+    client(&format!("http://{listen}"), &Config::read(config).unwrap().clickhouse).unwrap()
+}
+
+/// Returns once it serves.
+fn spawn(config: &Path, log: &Path, listen: SocketAddr) -> Child {
+    let log_file = fs::File::options().create(true).append(true).open(log).unwrap();
+    let mut child = Command::new(binary())
+        .args(["serve", "--config"])
+        .arg(config)
+        .env("RUST_LOG", "trace")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log_file)
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The port answers before the schema is applied, the line comes after.
+    let ready = |log: &str| log.rsplit("serving the embedded store").count() > log.rsplit(": ended").count();
+    loop {
+        let text = fs::read_to_string(log).unwrap();
+        if TcpStream::connect(listen).is_ok() && ready(&text) {
+            return child;
+        }
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none() && Instant::now() < deadline, "the store does not serve: {text}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Where the set-up command puts it.
+fn library() -> PathBuf {
+    let variable = |name| env::var_os(name).map(PathBuf::from);
+    let cache = variable("VPN_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("vpn-gateway")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/vpn-gateway")));
+    cache.expect("VPN_CACHE or HOME is set").join("clickhouse/libchdb.so")
+}
+
+/// The collector, built the way this test is. Cargo builds the programs of other packages for no test.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let test = env::current_exe().unwrap();
+        let folder = test.parent().and_then(Path::parent).unwrap();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "vpn-collector", "--target-dir"]).arg(folder.parent().unwrap());
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "vpn-collector does not build");
+        folder.join("vpn-collector")
+    })
+}
+
+fn flow(id: u128) -> FlowRow {
+    let opened = today();
+    FlowRow {
+        flow: Uuid::from_u128(id),
+        operator: "alpha".into(),
+        plant: "north".into(),
+        user: "user-a".into(),
+        certificate: "certificate-a".into(),
+        organisations: vec!["alpha".into(), "beta".into()],
+        gateway: "gateway-1".into(),
+        region: "eu".into(),
+        protocol: 6,
+        source: mapped("100.64.0.1".parse().unwrap()),
+        source_port: 40_000,
+        addressed: mapped("10.128.0.77".parse().unwrap()),
+        destination: mapped("192.168.1.77".parse().unwrap()),
+        port: 502,
+        opened,
+        last_seen: opened + SECOND + 1,
+        packets_to_plant: 4,
+        bytes_to_plant: 400,
+        packets_to_user: 3,
+        bytes_to_user: 300,
+        closed: 0,
+        verdict: "forwarded".into(),
+    }
+}
+
+fn denial(id: u128) -> DenialRow {
+    let flow = flow(id);
+    DenialRow {
+        denial: flow.flow,
+        operator: flow.operator,
+        plant: flow.plant,
+        user: flow.user,
+        certificate: flow.certificate,
+        organisations: flow.organisations,
+        gateway: flow.gateway,
+        region: flow.region,
+        protocol: 17,
+        source: flow.source,
+        addressed: mapped("10.128.0.99".parse().unwrap()),
+        port: 161,
+        verdict: "no-route".into(),
+        first_seen: flow.opened,
+        last_seen: flow.last_seen,
+        attempts: 2,
+        bytes: 128,
+    }
+}
+
+/// Microseconds since the Unix epoch, an hour ago when the first test asked.
+fn today() -> i64 {
+    static TODAY: OnceLock<i64> = OnceLock::new();
+    *TODAY.get_or_init(|| now() - 3600 * SECOND)
+}
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
+}
+
+/// xorshift64
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}

@@ -1,0 +1,26 @@
+//! The product's main job on every kernel that set-up has brought. See `vpn_tests::main_job` for what it checks.
+
+use vpn_tests::{demo, skip, vm::Kernel};
+
+#[test]
+fn on_linux_6_1() {
+    play("6.1");
+}
+
+#[test]
+fn on_linux_6_12() {
+    play("6.12");
+}
+
+fn play(series: &str) {
+    let name = format!("main_job on Linux {series}");
+    if skip::quick() {
+        return skip::skipped(&name, "--quick leaves out what boots a machine");
+    }
+    let kernel = Kernel::series(series).unwrap_or_else(|| panic!("no kernel {series}; run `cargo xtask setup`"));
+    let mut lines = Vec::new();
+    let outcome = demo::in_machine(&kernel, |line| lines.push(line.to_owned()));
+    if let Err(error) = outcome {
+        panic!("{error:#}\n{}", lines.join("\n"));
+    }
+}
