@@ -423,7 +423,10 @@ impl Job {
                     && reported.to_plant.equals(row.packets_to_plant, row.bytes_to_plant)
                     && reported.to_user.equals(row.packets_to_user, row.bytes_to_user)
             });
-            let (at, _) = row.with_context(|| format!("no row for {reported:?} in {rows:#?}"))?;
+            let (at, _) = row.with_context(|| {
+                let flows = rows.iter().filter(|row| row.user == reported.user && row.port == reported.port);
+                format!("no row for {reported:?} among {:#?}", flows.collect::<Vec<_>>())
+            })?;
             matched.push(at);
         }
         Ok(vec![format!("{} connections of curl, mbpoll, ping and the UDP client, to the byte", matched.len())])

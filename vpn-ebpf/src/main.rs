@@ -8,6 +8,10 @@
 
 #![no_std]
 #![no_main]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "map methods take references only from the next release of the library on"
+)]
 #![expect(missing_docs, reason = "the functions that the xdp macro generates")]
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "atomic addition exists for this target as an intrinsic only")]

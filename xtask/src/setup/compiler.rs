@@ -21,8 +21,11 @@ const DEBIAN_CLIPPY: Package = Package { name: "rust-web-clippy", why: "it lints
 
 /// Adds the sources to rustup's compiler, or else installs Debian's.
 pub fn ensure(debian: &mut Debian, _cache: &Path) -> Result<()> {
-    if let Ok(found) = toolchain::find() {
-        return ensure_clippy(debian, &found);
+    match toolchain::find() {
+        Ok(found) => return ensure_clippy(debian, &found),
+        // The step before this one has reported it. Which compiler fits cannot be told without a linker.
+        Err(Absent::Linker) => return Ok(()),
+        Err(Absent::Compiler | Absent::Match { .. }) => {}
     }
     if debian::on_path("rustup") {
         announce("rust-src in rustup's active toolchain", "the XDP programs need `core`, which is built from it");
@@ -40,8 +43,6 @@ pub fn ensure(debian: &mut Debian, _cache: &Path) -> Result<()> {
             let what = "a Rust compiler with the sources of `core`".to_owned();
             Err(Missing { what, why: "no prebuilt `core` for BPF exists", by_hand }.into())
         }
-        // The step before this one has reported it.
-        (Err(Absent::Linker), Ok(())) => Ok(()),
         (Err(absent), Ok(())) => Err(absent.into()),
     }
 }
