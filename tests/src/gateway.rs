@@ -24,6 +24,26 @@ pub const REGION: &str = "eu-central";
 /// The prefix that plants see users in.
 pub const SOURCE: &str = "100.80.0.0/16";
 
+/// Where a gateway's audit goes.
+#[derive(Clone, Debug)]
+pub enum Clickhouse {
+    /// To a server with this URL.
+    Server(String),
+    /// Into a store embedded in the collector; the library is here.
+    Embedded(PathBuf),
+}
+
+impl Clickhouse {
+    /// URL of its HTTP interface, as seen from the gateway.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Server(url) => url,
+            Self::Embedded(_) => "http://127.0.0.1:8123",
+        }
+    }
+}
+
 /// A gateway host.
 #[derive(Debug)]
 pub struct Gateway {
@@ -37,7 +57,7 @@ impl Gateway {
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn configure(folder: &Path, clickhouse: &str) -> Result<Self> {
+    pub fn configure(folder: &Path, clickhouse: &Clickhouse) -> Result<Self> {
         let gateway = Self { folder: folder.join("gateway"), agent: None, collector: None };
         for dir in ["agent", "collector"] {
             fs::create_dir_all(gateway.path(dir))?;
@@ -56,10 +76,18 @@ impl Gateway {
                 key.display(),
             ),
         )?;
+        let store = match clickhouse {
+            Clickhouse::Server(url) => format!("[clickhouse]\nurl = \"{url}\"\n"),
+            Clickhouse::Embedded(library) => format!(
+                "[embedded]\nlibrary = \"{}\"\npath = \"{}\"\n",
+                library.display(),
+                gateway.path("clickhouse").display()
+            ),
+        };
         fs::write(
             gateway.path("collector.toml"),
             format!(
-                "directory = \"{}\"\nstate_dir = \"{}\"\n\n[clickhouse]\nurl = \"{clickhouse}\"\n",
+                "directory = \"{}\"\nstate_dir = \"{}\"\n\n{store}",
                 gateway.path("agent/directory.json").display(),
                 gateway.path("collector").display(),
             ),

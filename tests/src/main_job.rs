@@ -23,7 +23,7 @@ use vpn_ebpf_common::flow::{Flow, FlowKey};
 use crate::{
     audit::{Audit, FlowRow},
     device::{HTTP_PORT, MODBUS_PORT, UDP_PORT, blob},
-    gateway::{self, Gateway},
+    gateway::{self, Clickhouse, Gateway},
     lab::{DEVICE, Peer, Plant, SUBNET},
     namespace::{Namespace, run},
     steps::{Steps, equal, wait_for},
@@ -51,11 +51,11 @@ const TCP_OVERHEAD: u64 = 40;
 /// Bytes of options in a SYN: segment size and window scale, padded.
 const SYN_OPTIONS: u64 = 8;
 
-/// Plays the job in a fresh folder. `clickhouse` is the URL of an empty store.
+/// Plays the job in a fresh folder, against an empty store.
 ///
 /// # Errors
 /// The first thing that is not as it should be.
-pub fn play(folder: &Path, clickhouse: &str) -> Result<()> {
+pub fn play(folder: &Path, clickhouse: &Clickhouse) -> Result<()> {
     let mut steps = Steps::default();
     let outcome = Job::set_up(&mut steps, folder, clickhouse).and_then(|mut job| {
         let played = job.play(&mut steps);
@@ -106,7 +106,7 @@ enum Account {
 }
 
 impl Job {
-    fn set_up(steps: &mut Steps, folder: &Path, clickhouse: &str) -> Result<Self> {
+    fn set_up(steps: &mut Steps, folder: &Path, clickhouse: &Clickhouse) -> Result<Self> {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let (user_a, user_b, north, south) = steps
             .step(&format!("two users, two plants, all on kernel WireGuard (Linux {})", release.trim()), || {
@@ -130,7 +130,7 @@ impl Job {
                 Ok((directory, vec![checked]))
             })?
             .0;
-        let audit = Audit::new(clickhouse);
+        let audit = Audit::new(clickhouse.url());
         let mut job = Self {
             gateway,
             audit,
@@ -292,7 +292,10 @@ impl Job {
         self.report_http("user-b", "north", north, &done);
         self.refused("user-b", &format!("curl -s -m 3 -o /dev/null http://{south}/name"))?;
         self.refused("user-b", &format!("busybox ping -c 3 -W 1 {south}"))?;
-        Ok(vec![format!("{south} at south: refused (TCP port {HTTP_PORT}, ICMP)")])
+        let scan = format!("nmap -n -Pn -sT -p {HTTP_PORT},{MODBUS_PORT},22 --max-retries 0 {south}");
+        let said = self.user_b.namespace.run(&scan)?;
+        equal(format!("filtered ports ({said})"), said.matches(" filtered ").count(), 3)?;
+        Ok(vec![format!("{south} at south: no answer to curl, ping, or a scan of three ports")])
     }
 
     fn try_from_plant(&mut self) -> Result<()> {

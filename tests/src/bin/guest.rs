@@ -4,6 +4,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use vpn_tests::gateway::Clickhouse;
 
 /// Plays a scenario of the VPN gateway. Needs root, kernel WireGuard, and a BPF file system.
 #[derive(Parser)]
@@ -17,8 +18,11 @@ enum Scenario {
     /// The main job, end to end.
     MainJob {
         /// URL of an empty ClickHouse store.
-        #[arg(long)]
-        clickhouse: String,
+        #[arg(long, required_unless_present = "library")]
+        clickhouse: Option<String>,
+        /// The ClickHouse library, for a store embedded in the collector.
+        #[arg(long, conflicts_with = "clickhouse")]
+        library: Option<PathBuf>,
         /// Folder for everything that is written; it must not exist.
         #[arg(long, default_value = "/tmp/main-job")]
         folder: PathBuf,
@@ -28,9 +32,15 @@ enum Scenario {
 fn main() -> ExitCode {
     let Arguments { scenario } = Arguments::parse();
     let outcome = match scenario {
-        Scenario::MainJob { clickhouse, folder } => std::fs::create_dir(&folder)
-            .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))
-            .and_then(|()| vpn_tests::main_job::play(&folder, &clickhouse)),
+        Scenario::MainJob { clickhouse, library, folder } => {
+            let store = match (clickhouse, library) {
+                (Some(url), _) => Clickhouse::Server(url),
+                (None, library) => Clickhouse::Embedded(library.unwrap_or_default()),
+            };
+            std::fs::create_dir(&folder)
+                .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))
+                .and_then(|()| vpn_tests::main_job::play(&folder, &store))
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

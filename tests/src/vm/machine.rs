@@ -30,7 +30,7 @@ pub const HOST: &str = "10.0.2.2";
 pub const REPORT: &str = "VPN_VM_REPORT";
 
 const MODULES: [&str; 6] = ["virtio_pci", "virtio_net", "veth", "tun", "dummy", "wireguard"];
-const PROGRAMS: [&str; 6] = ["ip", "wg", "ethtool", "iperf3", "curl", "nmap"];
+const PROGRAMS: [&str; 4] = ["ip", "wg", "curl", "nmap"];
 /// Without its tables of ports and protocols nmap does not start.
 const NMAP_DATA: [&str; 3] = ["nmap-services", "nmap-protocols", "nmap-payloads"];
 
@@ -43,20 +43,32 @@ const BOOTED: &str = "booted\n";
 #[derive(Debug, Clone)]
 pub struct Machine {
     kernel: Kernel,
-    programs: Vec<PathBuf>,
+    /// Programs and libraries: where each is on the host, and in the guest.
+    programs: Vec<(PathBuf, PathBuf)>,
     files: Vec<(PathBuf, PathBuf)>,
     network: bool,
+    memory_mib: u32,
 }
+
+/// Memory of a machine unless it is told otherwise; files in it take their share.
+const MEMORY_MIB: u32 = 2_048;
 
 impl Machine {
     /// A machine with the usual network tools and modules, without a network and without programs of ours.
     pub fn new(kernel: &Kernel) -> Self {
-        Self { kernel: kernel.clone(), programs: Vec::new(), files: Vec::new(), network: false }
+        Self { kernel: kernel.clone(), programs: Vec::new(), files: Vec::new(), network: false, memory_mib: MEMORY_MIB }
     }
 
     /// Puts a program of the host into `/sbin`, with the libraries it needs.
-    pub fn program(mut self, host: impl Into<PathBuf>) -> Self {
-        self.programs.push(host.into());
+    pub fn program(self, host: impl Into<PathBuf>) -> Self {
+        let host = host.into();
+        let guest = Path::new("/sbin").join(host.file_name().unwrap_or_default());
+        self.library(host, guest)
+    }
+
+    /// Puts a library of the host at an absolute path in the guest, with the libraries that it needs in turn.
+    pub fn library(mut self, host: impl Into<PathBuf>, guest: impl Into<PathBuf>) -> Self {
+        self.programs.push((host.into(), guest.into()));
         self
     }
 
@@ -69,6 +81,12 @@ impl Machine {
     /// With a network, the guest's `eth0` (10.0.2.15/24) reaches the host's loopback ports at [`HOST`], and nothing else.
     pub fn network(mut self, wanted: bool) -> Self {
         self.network = wanted;
+        self
+    }
+
+    /// Gives the machine so much memory, in MiB.
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
         self
     }
 
@@ -137,7 +155,14 @@ impl Machine {
             Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]).stderr(Stdio::null()),
             Accelerator::Emulation => qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
         };
-        qemu.args(["-m", "2G", "-smp", "2", "-nodefaults", "-no-reboot", "-display", "none"]);
+        qemu.arg("-m").arg(format!("{}M", self.memory_mib)).args([
+            "-smp",
+            "2",
+            "-nodefaults",
+            "-no-reboot",
+            "-display",
+            "none",
+        ]);
         if self.network {
             // `restrict` would close the host's loopback too; the guest gets no route instead.
             qemu.args(["-nic", "user,model=virtio-net-pci"]);
@@ -163,9 +188,8 @@ impl Machine {
         for (host, guest) in &self.files {
             root.copy(host, guest)?;
         }
-        for program in &self.programs {
-            let name = program.file_name().with_context(|| format!("{} is no program", program.display()))?;
-            root.program(program, &Path::new("/sbin").join(name))?;
+        for (host, guest) in &self.programs {
+            root.program(host, guest)?;
         }
         for name in PROGRAMS {
             root.program(&host::program(name)?, &Path::new("/sbin").join(name))?;

@@ -18,7 +18,7 @@ pub struct Package {
     pub why: &'static str,
 }
 
-const TOOLS: [Package; 13] = [
+const TOOLS: [Package; 12] = [
     Package { name: "gcc", why: "Rust links its programs with it" },
     Package { name: "libc6-dev", why: "Rust links its programs against it" },
     Package { name: "ca-certificates", why: "downloads are checked with them" },
@@ -27,9 +27,8 @@ const TOOLS: [Package; 13] = [
     Package { name: "qemu-system-x86", why: "tests and demo boot kernels with WireGuard in it" },
     Package { name: "busybox-static", why: "it is the shell of the test machines" },
     Package { name: "iproute2", why: "tests and demo configure networks with ip" },
-    Package { name: "ethtool", why: "tests switch checksum offload off with it" },
     Package { name: "wireguard-tools", why: "tests and demo play WireGuard clients with wg" },
-    Package { name: "iperf3", why: "tests and demo measure throughput with it" },
+    Package { name: "mbpoll", why: "tests and demo read Modbus registers through the tunnels with it" },
     Package { name: "curl", why: "tests and demo fetch pages through the tunnels with it" },
     Package { name: "nmap", why: "tests and demo play a curious user with it" },
 ];
