@@ -17,9 +17,9 @@ use crate::{
     packet::Packet,
 };
 
-/// Counts a packet that `peer` may not send, and gives the reason back.
+/// Counts a packet of `peer` that was stopped.
 #[inline(always)]
-pub fn record(peer: &Peer, packet: &Packet, verdict: Verdict) -> Verdict {
+pub fn record(peer: &Peer, packet: &Packet, verdict: Verdict) {
     let key = DenialKey {
         addressed: packet.destination,
         peer: peer.id,
@@ -37,7 +37,7 @@ pub fn record(peer: &Peer, packet: &Packet, verdict: Verdict) -> Verdict {
             atomic::add(addr_of_mut!((*denial).bytes), bytes);
             (*denial).last_ns = now;
         }
-        return verdict;
+        return;
     }
     let denial = Denial { first_ns: now, last_ns: now, attempts: 1, bytes };
     if DENIED.insert(&key, &denial, u64::from(BPF_NOEXIST)).is_ok()
@@ -46,5 +46,4 @@ pub fn record(peer: &Peer, packet: &Packet, verdict: Verdict) -> Verdict {
         event.write(Denied { kind: DENIED_EVENT, key, denial });
         event.submit(u64::from(BPF_RB_NO_WAKEUP));
     }
-    verdict
 }

@@ -142,7 +142,8 @@ impl Entry {
         let closed = ClosedKey { flow: *key, opened_ns: flow.opened_ns };
         match CLOSED.insert(&closed, flow, u64::from(BPF_NOEXIST)) {
             Ok(()) => {
-                // Cannot fail: nobody else may remove it.
+                // Nobody else may remove it. Where the kernel cannot take the bucket's lock (EBUSY), the entry stays
+                // with its claim, and the collector resolves both.
                 let _ = FLOWS.remove(key);
                 Ok(())
             }
@@ -154,9 +155,10 @@ impl Entry {
 
     #[inline(always)]
     fn get(&self) -> &Flow {
-        // SAFETY: the pointer came from a look-up in this run, and the kernel reuses the memory of a removed
-        // entry only for a flow of another key, which can not happen to a live flow (see `Age`). Counters that
-        // change under the reference are integers that this program never branches on twice.
+        // SAFETY: the pointer came from a look-up in this run, so it is an aligned map value that stays mapped until
+        // the run ends. Other CPUs may add to the counters meanwhile; they are words, and nothing here depends on
+        // two of them being of one moment. The kernel may give the memory of a removed entry to another flow; only
+        // a flow that is over is ever removed, and such a one is not counted in.
         unsafe { self.0.as_ref() }
     }
 }

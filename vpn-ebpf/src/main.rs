@@ -67,6 +67,7 @@ fn leave(frame: &Frame, forwarded: Verdict, outcome: Result<Egress, Verdict>) ->
 }
 
 /// Interface index that a rewritten packet leaves by.
+#[derive(Clone, Copy)]
 struct Egress(u32);
 
 #[cfg(not(test))]

@@ -48,7 +48,7 @@ pub fn forward(frame: &mut Frame) -> Result<Egress, Verdict> {
         still_allowed(&peer, plant.id, &packet.source, &addressed)?;
     }
 
-    // Last of all that can fail: a packet that is counted is forwarded.
+    // Last of all that can fail: a packet that is counted is handed to the users' device.
     frame.announce_ipv4()?;
     flow.count_to_user(u64::from(packet.length), now);
     rewrite::addresses(frame, &packet, &addressed, &user)?;
