@@ -164,6 +164,19 @@ pub enum Error {
         /// Whose it shall be.
         now: UserId,
     },
+    /// A plant changed hands.
+    #[error(
+        "plants: {plant} is now operated by {now}, it was by {before}; its audit trail belongs to {before}, so remove \
+         it and give {now} a plant with a new id"
+    )]
+    OtherOperator {
+        /// The plant.
+        plant: PlantId,
+        /// Who operated it.
+        before: OrganisationId,
+        /// Who shall operate it.
+        now: OrganisationId,
+    },
 }
 
 /// Why the file of the allocations cannot be used.
@@ -187,6 +200,17 @@ pub enum FileError {
         path: PathBuf,
         /// Where and why.
         source: serde_json::Error,
+    },
+    /// Something was given twice, or would be.
+    #[error(
+        "{}: damaged: {what}; restore it from a backup, do not delete it: the ids in it are in the audit",
+        path.display()
+    )]
+    Twice {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
     },
     /// Written by another version of the agent.
     #[error(
@@ -229,7 +253,33 @@ impl Allocations {
         if format != FORMAT {
             return Err(FileError::Format { path: path.to_owned(), found: format });
         }
-        serde_json::from_slice(&bytes).map_err(json)
+        let given: Self = serde_json::from_slice(&bytes).map_err(json)?;
+        given.check_unique().map_err(|what| FileError::Twice { path: path.to_owned(), what })?;
+        Ok(given)
+    }
+
+    /// Ids are given by counting on, so a file from elsewhere or of another time could have one given again.
+    fn check_unique(&self) -> Result<(), String> {
+        let subnets = || self.plants.values().flat_map(|plant| plant.subnets.values());
+        for (kind, ids, next) in [
+            ("peer", self.peers.values().map(|peer| peer.id).collect::<Vec<_>>(), self.next.peer),
+            ("plant", self.plants.values().map(|plant| plant.id).collect(), self.next.plant),
+            ("route", subnets().map(|subnet| subnet.id).collect(), self.next.route),
+            ("route_set", self.route_sets.values().copied().collect(), self.next.route_set),
+        ] {
+            let mut seen = BTreeSet::new();
+            if let Some(id) = ids.iter().find(|id| !seen.insert(**id)) {
+                return Err(format!("the {kind} id {id} is there twice"));
+            }
+            if let Some(id) = ids.iter().find(|id| **id == 0 || **id >= next) {
+                return Err(format!("next.{kind} is {next}, but the {kind} id {id} is there"));
+            }
+        }
+        let mut addresses = BTreeSet::new();
+        if let Some(peer) = self.peers.values().find(|peer| !addresses.insert(peer.address)) {
+            return Err(format!("the address {} is there twice", peer.address));
+        }
+        Ok(())
     }
 
     /// Replaces the file at `path`, on disk when it returns. To be done before anything given is used.
@@ -246,10 +296,36 @@ impl Allocations {
     /// # Errors
     /// See [`Error`].
     pub fn extended(&self, state: &State, config: &Config) -> Result<Self, Error> {
+        self.check_owners(state)?;
         let mut next = self.clone();
         next.give_peers(state, &config.pools)?;
         next.give_plants(state, config)?;
         Ok(next)
+    }
+
+    /// Whether the certificates and plants of `state` belong to whom they have always belonged. A flow that lives
+    /// through a change would be recorded under both owners.
+    ///
+    /// # Errors
+    /// [`Error::OtherUser`], [`Error::OtherOperator`].
+    pub fn check_owners(&self, state: &State) -> Result<(), Error> {
+        for (id, certificate) in &state.certificates {
+            if let Some(peer) = self.peers.get(id)
+                && peer.user != certificate.user
+            {
+                let (before, now) = (peer.user.clone(), certificate.user.clone());
+                return Err(Error::OtherUser { certificate: id.clone(), before, now });
+            }
+        }
+        for (id, plant) in &state.plants {
+            if let Some(given) = self.plants.get(id)
+                && given.operator != plant.organisation
+            {
+                let (before, now) = (given.operator.clone(), plant.organisation.clone());
+                return Err(Error::OtherOperator { plant: id.clone(), before, now });
+            }
+        }
+        Ok(())
     }
 
     fn give_peers(&mut self, state: &State, pools: &Pools) -> Result<(), Error> {
@@ -270,10 +346,6 @@ impl Allocations {
         for (id, certificate) in &state.certificates {
             let organisations = state.organisations_of(&certificate.user).cloned().collect();
             if let Some(peer) = self.peers.get_mut(id) {
-                if peer.user != certificate.user {
-                    let (before, now) = (peer.user.clone(), certificate.user.clone());
-                    return Err(Error::OtherUser { certificate: id.clone(), before, now });
-                }
                 peer.organisations = organisations;
                 continue;
             }
@@ -313,7 +385,6 @@ impl Allocations {
             if config.plant_port(given.id).is_none() {
                 return Err(Error::Ports { plant: id.clone(), id: given.id, base: config.plants.listen_port_base });
             }
-            given.operator = plant.organisation.clone();
             for real in &plant.subnets {
                 if given.subnets.contains_key(real) {
                     continue;
@@ -419,6 +490,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_in_which_something_is_given_twice_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allocations.json");
+        let given = Allocations::default().extended(&example::state(), &config(&[])).unwrap();
+        for (pointer, value, part) in [
+            ("/next/peer", json!(2), "next.peer is 2, but the peer id 2"),
+            ("/next/route_set", json!(1), ""),
+            ("/peers/certificate-b/id", json!(1), "the peer id 1 is there twice"),
+            ("/peers/certificate-b/address", json!("100.64.0.2"), "the address 100.64.0.2"),
+            ("/plants/north/id", json!(0), "the plant id 0"),
+            ("/plants/north/subnets/192.168.1.0~124/id", json!(2), "the route id 2"),
+        ] {
+            let mut file = serde_json::to_value(&given).unwrap();
+            *file.pointer_mut(pointer).unwrap() = value;
+            fs::write(&path, file.to_string()).unwrap();
+            match Allocations::read(&path) {
+                Ok(read) => assert_eq!((part, read), ("", given.clone()), "{pointer}"),
+                Err(error) => assert!(!part.is_empty() && error.to_string().contains(part), "{pointer}: {error}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_rotation_or_a_return_changes_nothing() {
         let config = config(&[]);
         let mut document = example::json();
@@ -439,6 +533,16 @@ mod tests {
         document["certificates"][0]["user"] = json!("user-b");
         let error = given.extended(&example::parse(&document), &config).unwrap_err();
         assert!(matches!(error, Error::OtherUser { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_plant_stays_with_its_operator() {
+        let config = config(&[]);
+        let given = Allocations::default().extended(&example::state(), &config).unwrap();
+        let mut document = example::json();
+        document["plants"][1]["organisation"] = json!("alpha");
+        let error = given.extended(&example::parse(&document), &config).unwrap_err();
+        assert!(matches!(error, Error::OtherOperator { .. }), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 /// Where the configuration lies unless an option says otherwise.
-const CONFIG: &str = "/etc/vpn/agent.toml";
+const CONFIG: &str = "/etc/vpn-gateway/agent.toml";
 
 /// Control of one VPN gateway host: from the desired state to WireGuard peers and XDP programs.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -20,6 +20,9 @@ pub struct Cli {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Bring the kernel to the desired state and follow its changes until SIGTERM; traffic goes on after that
+    ///
+    /// SIGHUP looks at everything in the kernel again, in case something else changed it, and attaches the XDP programs
+    /// again after `vpn-agent detach`.
     Run {
         /// The configuration file
         #[arg(long, value_name = "FILE", default_value = CONFIG)]
@@ -35,7 +38,10 @@ pub enum Command {
     },
     /// Print the JSON Schema of the desired state
     Schema,
-    /// Show interfaces, certificates and plants
+    /// Show what the kernel does now: interfaces, certificates, plants, route sets, counters, and where that differs
+    /// from the desired state
+    ///
+    /// Needs root, but no running agent.
     Status {
         /// Print JSON
         #[arg(long)]
@@ -44,7 +50,10 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
-    /// Detach the XDP programs, which stops all traffic between users and plants; `run` starts it again
+    /// Emergency stop: detach the XDP programs, which stops all traffic between users and plants
+    ///
+    /// A running agent notices, goes on to take away permissions and keys, and attaches nothing until it is restarted
+    /// or gets SIGHUP; where no agent runs, the next `vpn-agent run` attaches. `vpn-agent status` says `detached`.
     Detach {
         /// The configuration file
         #[arg(long, value_name = "FILE", default_value = CONFIG)]

@@ -263,6 +263,9 @@ impl Config {
             "users.interface",
             || format!("{name:?} is not an interface name; use 1 to 15 of the characters A-Z a-z 0-9 - _ ."),
         );
+        check.that(!["all", "default"].contains(&name.as_str()), "users.interface", || {
+            format!("{name:?} stands for all interfaces in the kernel's settings; use a name such as \"wg-users\"")
+        });
         check.that(!name.starts_with(PLANT_INTERFACE_PREFIX), "users.interface", || {
             format!("{name:?} starts like a plant's interface; do not start with {PLANT_INTERFACE_PREFIX:?}")
         });
@@ -317,6 +320,12 @@ impl Config {
     #[must_use]
     pub fn plant_key_file(&self, plant: &PlantId) -> PathBuf {
         self.state_dir.join("keys").join(format!("{plant}.key"))
+    }
+
+    /// The file that a running agent holds locked.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.state_dir.join("lock")
     }
 
     /// The name of the interface of the plant with this number.
@@ -434,10 +443,10 @@ mod tests {
     const LEAST: &str = r#"
         gateway = "gateway-1"
         region = "eu"
-        state = "/etc/vpn/state.json"
+        state = "/etc/vpn-gateway/state.json"
         state_dir = "/var/lib/vpn-agent"
         [users]
-        private_key_file = "/etc/vpn/users.key"
+        private_key_file = "/etc/vpn-gateway/users.key"
     "#;
 
     #[test]
@@ -483,6 +492,7 @@ mod tests {
         for (from, to, path) in [
             ("gateway = \"gateway-1\"", "gateway = \"\"", "gateway"),
             ("private_key_file", "interface = \"wgp-1\"\nprivate_key_file", "users.interface"),
+            ("private_key_file", "interface = \"all\"\nprivate_key_file", "users.interface"),
             ("private_key_file", "interface = \"a/b\"\nprivate_key_file", "users.interface"),
             ("private_key_file", "listen_port = 0\nprivate_key_file", "users.listen_port"),
         ] {

@@ -3,7 +3,8 @@
 //! A change runs through the modules in this order: [`document`] (the file), [`validate`] to [`state`], [`addressing`]
 //! (ids and addresses), [`policy`] (who reaches what), [`tables`] and [`content`] (what the maps get). Those are pure and
 //! do no I/O besides the file of the allocations. [`run`] follows the file ([`watch`]) and writes the kernel through
-//! [`wireguard`] and [`datapath`].
+//! [`wireguard`] and [`datapath`], and keeps the kernel's own forwarding away ([`forwarding`]). [`status`] reads it all
+//! back.
 
 pub mod addressing;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod directory;
 pub mod document;
 #[cfg(test)]
 mod example;
+pub mod forwarding;
 mod free_space;
 pub mod id;
 pub mod key;

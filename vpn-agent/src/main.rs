@@ -56,7 +56,9 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Detach { config, forget } => {
             let config = Config::read(&config)?;
             datapath::detach(&config.datapath.pin_dir, forget)?;
-            print("detached; no packet passes between users and plants until `vpn-agent run`\n")?;
+            print(
+                "detached; no packet passes between users and plants until `vpn-agent run` is started or gets SIGHUP\n",
+            )?;
         }
         Command::Keygen { file } => print(&format!("{}\n", PrivateKey::read_or_create(&file)?.public()))?,
         Command::Pubkey { file } => print(&format!("{}\n", PrivateKey::read(&file)?.public()))?,

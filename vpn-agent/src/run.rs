@@ -1,18 +1,22 @@
 //! Brings the kernel to the desired state and keeps it there.
 //!
-//! The order of a change: what is new is complete before anything leads to it, and what goes loses its traffic before
-//! it is taken apart.
+//! The order of a change: what takes something away comes first and waits for nothing, what is new is complete before
+//! anything leads to it, and what goes loses its traffic before it is taken apart.
 //!
-//! 1. Ids and addresses are on disk, then the directory file, before the kernel uses them.
-//! 2. Plants' interfaces are made down, get the program, and only then go up.
-//! 3. The maps are filled: new route sets, plants, peers; then peers that are gone, then old route sets.
-//! 4. Users' WireGuard peers are added and changed.
-//! 5. When nothing else is to do: WireGuard peers and interfaces that are gone are removed one by one, since each
+//! 1. A state that is wrong is refused before anything is touched (requirement G4).
+//! 2. Peers lose in the maps what the state no longer gives them, and keys that are no longer a certificate's lose
+//!    its tunnel IP (requirements B4, A3). This needs no new id, address or interface; see [`Datapath::withdraw`].
+//! 3. New ids and addresses are on disk, then the directory file, before the kernel uses them.
+//! 4. Plants' interfaces are made down, get the program, and only then go up.
+//! 5. The maps are filled: plants, new route sets, peers; then old route sets and plants that are gone.
+//! 6. Users' new WireGuard peers are added.
+//! 7. When nothing else is to do: WireGuard peers and interfaces that are gone are removed one by one, since each
 //!    removal waits for the packets in flight in the kernel. They carry nothing any more.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -22,16 +26,18 @@ use std::{
 use ipnet::IpNet;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{error, info, warn};
+use vpn_ebpf_common::names;
 
 use crate::{
     addressing::{self, Allocations},
     config::{Config, PLANT_INTERFACE_PREFIX},
     content,
-    datapath::{self, Datapath},
+    datapath::{self, Datapath, read::Maps as _, withdraw::Withdrawn},
     directory::directory,
+    forwarding,
     id::PlantId,
     key::{KeyFileError, PrivateKey, PublicKey},
     policy::Policy,
@@ -44,6 +50,9 @@ use crate::{
 
 /// How long to wait before a change that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How often to look whether something else has changed what keeps the gateway closed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a gateway cannot start, or a change cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +76,29 @@ pub enum Error {
     /// A signal cannot be caught.
     #[error("signals: {0}")]
     Signal(io::Error),
+    /// Another agent uses the same folder, and would give the same ids again.
+    #[error("{}: locked: another `vpn-agent run` uses this state_dir; stop it first", path.display())]
+    Locked {
+        /// The file that it holds locked.
+        path: PathBuf,
+    },
+    /// The interface runs another program than the one that was attached.
+    #[error(
+        "{interface} has {} instead of the program {attached} that was just attached, so it is not brought up; look with \
+         `ip link show {interface}` and `bpftool net` for what attaches programs on this host",
+        found.map_or_else(|| "no XDP program".to_owned(), |id| format!("the XDP program {id}"))
+    )]
+    ForeignProgram {
+        /// The interface.
+        interface: String,
+        /// The id of our program.
+        attached: u32,
+        /// The id of the program that it has.
+        found: Option<u32>,
+    },
+    /// The kernel's own forwarding cannot be kept away from an interface.
+    #[error(transparent)]
+    Forwarding(#[from] forwarding::Error),
     /// The state does not fit this gateway's configuration.
     #[error(transparent)]
     Problems(#[from] Problems),
@@ -91,7 +123,7 @@ pub enum Error {
 }
 
 /// Runs until SIGTERM or SIGINT, and leaves the kernel as it is then (requirement G3). SIGHUP looks at everything in
-/// the kernel again, in case something else changed it.
+/// the kernel again, in case something else changed it, and attaches the programs again after [`datapath::detach`].
 ///
 /// A state that cannot be used is logged with all its errors, and changes nothing.
 ///
@@ -105,9 +137,16 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Signal)?;
     let path = config.state.clone();
     let mut gateway = Host::start(config).await?;
-    warn_if_forwarding();
+    if forwarding::is_on_for_host() {
+        warn!(
+            "net.ipv4.ip_forward is on, which this gateway does not need; its own interfaces are closed to it, but if \
+             nothing else on this host needs it, run `sysctl net.ipv4.ip_forward=0`"
+        );
+    }
     info!(gateway = gateway.config.gateway, region = gateway.config.region, "started");
 
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut state: Option<State> = None;
     let mut apply_at: Option<Instant> = None;
     loop {
@@ -116,7 +155,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
-                gateway.forget_kernel();
+                match gateway.forget_kernel() {
+                    Ok(()) => info!("SIGHUP: everything in the kernel is looked at again"),
+                    Err(error) => error!("SIGHUP: {error}"),
+                }
                 apply_at = state.is_some().then(Instant::now);
             }
             text = file.changed() => if let Some(new) = parse(&path, text) {
@@ -128,24 +170,15 @@ pub async fn run(config: Config) -> Result<(), Error> {
                     Some(state) => apply(&mut gateway, state).await,
                     None => true,
                 };
-                apply_at = (!complete).then(|| Instant::now() + RETRY);
+                // While detached, what failed will not do better until somebody says so.
+                apply_at = (!complete && !gateway.is_detached()).then(|| Instant::now() + RETRY);
             }
+            _ = look.tick() => gateway.look(),
             () = gateway.remove_next(), if gateway.has_removals() => {}
         }
     }
     info!("stopping; traffic goes on as it is, `vpn-agent detach` would end it");
     Ok(())
-}
-
-/// Without the programs nothing shall pass between tunnels, but a kernel that forwards would let it.
-fn warn_if_forwarding() {
-    const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
-    if fs::read_to_string(SETTING).is_ok_and(|value| value.trim() != "0") {
-        warn!(
-            "net.ipv4.ip_forward is on: while the XDP programs are detached, this host would forward between tunnels \
-             unchecked; run `sysctl net.ipv4.ip_forward=0`"
-        );
-    }
 }
 
 fn parse(path: &Path, text: io::Result<Vec<u8>>) -> Option<State> {
@@ -199,7 +232,8 @@ pub struct Host {
     wireguard: WireGuard,
     datapath: Datapath,
     allocations: Allocations,
-    users: Link,
+    /// The users' interface, once it is up and has what it shall have.
+    users: Option<Link>,
     /// Peers of the users' interface, those to be removed included; `None` if the kernel has to be asked.
     user_peers: Option<BTreeMap<PublicKey, AllowedIps>>,
     /// Plants' interfaces that are up and have what they shall have.
@@ -209,6 +243,10 @@ pub struct Host {
     removals: VecDeque<Removal>,
     /// No removal before this, after one that failed.
     removals_from: Instant,
+    /// Whether it was said that the programs are detached.
+    detached_known: bool,
+    /// Held locked while this lives.
+    _lock: File,
 }
 
 /// An interface of a plant and what it was made for.
@@ -244,66 +282,155 @@ impl Host {
             let made = fs::DirBuilder::new().recursive(true).mode(mode).create(&folder);
             made.map_err(|source| Error::Io { path: folder, source })?;
         }
+        let lock = lock(&config.lock_file())?;
         let allocations = Allocations::read(&config.allocations_file())?;
-        let key = PrivateKey::read(&config.users.private_key_file)?;
-        let wireguard = WireGuard::open()?;
-        let mut datapath = Datapath::open(&config.datapath.pin_dir, &config.datapath.sizes())?;
-
-        let link = wireguard.ensure_link(&config.users.interface).await?;
-        wireguard.set_mtu(&link, config.users.mtu).await?;
-        wireguard.configure(&link, &key, config.users.listen_port).await?;
-        datapath.configure(&content::gateway(&config, link.ifindex))?;
-        datapath.attach_users(&link.name, link.ifindex)?;
-        wireguard.set_up(&link).await?;
-        Ok(Self {
+        let datapath = Datapath::open(&config.datapath.pin_dir, &config.datapath.sizes())?;
+        let mut host = Self {
             config,
-            wireguard,
+            wireguard: WireGuard::open()?,
             datapath,
             allocations,
-            users: link,
+            users: None,
             user_peers: None,
             plants: BTreeMap::new(),
             leftovers_known: false,
             removals: VecDeque::new(),
             removals_from: Instant::now(),
-        })
+            detached_known: false,
+            _lock: lock,
+        };
+        host.raise_users().await?;
+        Ok(host)
     }
 
     /// Makes the kernel do what `state` wants. Returns the plants whose interfaces could not be made, and why; nothing
     /// leads to them.
     ///
     /// # Errors
-    /// See [`Error`]. Before [`Error::WireGuard`] and [`Error::Datapath`] the kernel was not touched. Calling again
-    /// completes what was begun.
+    /// See [`Error`]. After [`Error::Problems`], [`addressing::Error::OtherUser`] and
+    /// [`addressing::Error::OtherOperator`] the kernel was not touched; after any other what the state takes away is gone, as far as the kernel can be written at all. Calling again completes
+    /// what was begun.
     pub async fn apply(&mut self, state: &State) -> Result<Vec<(PlantId, Error)>, Error> {
         self.config.pools.check_state(state)?;
+        self.allocations.check_owners(state)?;
+        let policy = Policy::compile(state, &self.config.policy.route_roles);
+
+        self.withdraw(state, &policy)?;
+        self.raise_users().await?;
+        self.put_users(state).await?;
         self.remember(self.allocations.extended(state, &self.config)?)?;
         directory(state, &self.allocations, &self.config).publish(&self.config.directory_file())?;
 
         let failed = self.raise_plants(state).await;
-        self.fill(state)?;
+        self.fill(state, &policy)?;
         self.put_users(state).await?;
         self.retire_plants(state).await?;
         Ok(failed)
     }
 
-    /// Has the next [`Self::apply`] look at everything in the kernel, and not only at what the state changes.
-    pub fn forget_kernel(&mut self) {
+    /// Whether the programs were detached since they were loaded.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        self.datapath.is_detached()
+    }
+
+    /// Looks whether something else has changed what keeps the gateway closed. Puts that right and says so, except
+    /// for [`datapath::detach`], which it only says.
+    pub fn look(&mut self) {
+        let detached = self.is_detached();
+        if detached && !self.detached_known {
+            warn!("{}; nothing is forwarded until then", datapath::Error::Detached);
+        }
+        self.detached_known = detached;
+        // Who switches the host's forwarding on changes every interface, so one of them tells.
+        let Some(users) = &self.users else { return };
+        if forwarding::is_closed(&users.name) {
+            return;
+        }
+        warn!(
+            "something has switched the kernel's forwarding on for {}, as `sysctl net.ipv4.ip_forward=1` does for every \
+             interface; it is switched off again for the gateway's interfaces",
+            users.name
+        );
+        for link in self.plants.values().map(|uplink| &uplink.link).chain([users]) {
+            if let Err(error) = forwarding::close(&link.name) {
+                error!("{error}");
+            }
+        }
+    }
+
+    /// Has the next [`Self::apply`] look at everything in the kernel, and not only at what the state changes, and attach
+    /// the programs again if they were detached.
+    ///
+    /// # Errors
+    /// [`Error::Datapath`]: the programs are still detached.
+    pub fn forget_kernel(&mut self) -> Result<(), Error> {
+        self.users = None;
         self.user_peers = None;
         self.plants.clear();
         self.leftovers_known = false;
-    }
-
-    /// Writes new allocations to disk, where they must be before they are used.
-    fn remember(&mut self, next: Allocations) -> Result<(), Error> {
-        if next != self.allocations {
-            next.write(&self.config.allocations_file())?;
-            self.allocations = next;
+        if self.is_detached() {
+            self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.datapath.sizes())?;
         }
         Ok(())
     }
 
-    /// Step 2: every plant of the state has its interface, or is in the answer.
+    /// Writes new allocations to disk, where they must be before they are used.
+    fn remember(&mut self, next: Allocations) -> Result<(), Error> {
+        remember(&mut self.allocations, next, &self.config)
+    }
+
+    /// The users' interface, with the peers that it has.
+    async fn raise_users(&mut self) -> Result<(), Error> {
+        if self.users.is_some() {
+            return Ok(());
+        }
+        let key = PrivateKey::read(&self.config.users.private_key_file)?;
+        let link = self.wireguard.ensure_link(&self.config.users.interface).await?;
+        self.wireguard.set_mtu(&link, self.config.users.mtu).await?;
+        self.wireguard.configure(&link, &key, self.config.users.listen_port).await?;
+        self.datapath.configure(&content::gateway(&self.config, link.ifindex))?;
+        self.users = Some(self.open_for_traffic(&link, names::USERS).await?);
+        Ok(())
+    }
+
+    /// The last step of every interface of ours: it goes up only with our program on it, and closed to the kernel's own
+    /// forwarding.
+    async fn open_for_traffic(&mut self, link: &Link, program: &'static str) -> Result<Link, Error> {
+        forwarding::close(&link.name)?;
+        let attached = self.datapath.attach(program, &link.name, link.ifindex)?;
+        let gone = || wireguard::Error::Gone { interface: link.name.clone() };
+        let now = self.wireguard.link(&link.name).await?.ok_or_else(gone)?;
+        if now.ifindex != link.ifindex {
+            return Err(gone().into());
+        }
+        if now.program != Some(attached) {
+            return Err(Error::ForeignProgram { interface: now.name, attached, found: now.program });
+        }
+        self.wireguard.set_up(&now).await?;
+        Ok(Link { up: true, ..now })
+    }
+
+    /// Step 2 in the maps.
+    fn withdraw(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
+        // What leads to a plant now may go on to do so; interfaces that are yet to be made are none of this step's.
+        let in_kernel = self.datapath.plants()?;
+        let numbers: BTreeMap<_, _> = in_kernel.iter().map(|(ifindex, plant)| (plant.id, *ifindex)).collect();
+        let given = self.allocations.plants().iter();
+        let ifindexes = given.filter_map(|(id, given)| Some((id.clone(), *numbers.get(&given.id)?))).collect();
+        let mut next = self.allocations.clone();
+        let tables = Tables::new(state, &mut next, policy, &ifindexes)?;
+        let content = content::content(&tables, &self.config);
+        let Self { datapath, allocations, config, .. } = self;
+        let withdrawn = datapath.withdraw(&content, || remember(allocations, next, config))?;
+        if withdrawn != Withdrawn::default() {
+            let Withdrawn { removed, narrowed, cut_off } = &withdrawn;
+            info!(removed, narrowed, cut_off = cut_off.len(), "permissions taken away");
+        }
+        Ok(())
+    }
+
+    /// Step 4: every plant of the state has its interface, or is in the answer.
     async fn raise_plants(&mut self, state: &State) -> Vec<(PlantId, Error)> {
         let mut failed = Vec::new();
         for (id, plant) in &state.plants {
@@ -340,34 +467,34 @@ impl Host {
         let obsolete = self.wireguard.reconcile_peers(&link, &desired).await?;
         self.removals.retain(|removal| removal.link().ifindex != link.ifindex);
         self.removals.extend(obsolete.into_iter().map(|key| Removal::Peer(link.clone(), key)));
-        self.datapath.attach_plant(&link.name, link.ifindex)?;
-        self.wireguard.set_up(&link).await?;
+        let link = self.open_for_traffic(&link, names::PLANT).await?;
         Ok(Uplink { link, public_key, allowed_ips })
     }
 
-    /// Step 3.
-    fn fill(&mut self, state: &State) -> Result<(), Error> {
-        let policy = Policy::compile(state, &self.config.policy.route_roles);
+    /// Step 5.
+    fn fill(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
         let ifindexes = self.plants.iter().map(|(id, uplink)| (id.clone(), uplink.link.ifindex)).collect();
         let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, &policy, &ifindexes)?;
+        let tables = Tables::new(state, &mut next, policy, &ifindexes)?;
         self.remember(next)?;
         self.datapath.fill(&content::content(&tables, &self.config))?;
         Ok(())
     }
 
-    /// Step 4, and what it leaves to step 5.
+    /// Step 2 in WireGuard for certificates that have an address already, and step 6 for all; what goes is left to
+    /// step 7.
     async fn put_users(&mut self, state: &State) -> Result<(), Error> {
-        // Forgotten on failure, so that the next time the kernel is asked.
+        // Both are forgotten on failure, so that the next time the kernel is asked.
+        let Some(users) = self.users.take() else { return Ok(()) };
         let mut peers = match self.user_peers.take() {
             Some(peers) => peers,
-            None => self.wireguard.peers(&self.users).await?,
+            None => self.wireguard.peers(&users).await?,
         };
         let desired = self.desired_users(state);
         let changes = Changes::between(&peers, &desired);
-        self.wireguard.put_peers(&self.users, &changes.put).await?;
-        self.removals.retain(|removal| removal.link().ifindex != self.users.ifindex);
-        self.removals.extend(changes.remove.iter().map(|key| Removal::Peer(self.users.clone(), *key)));
+        self.wireguard.put_peers(&users, &changes.put).await?;
+        self.removals.retain(|removal| removal.link().ifindex != users.ifindex);
+        self.removals.extend(changes.remove.iter().map(|key| Removal::Peer(users.clone(), *key)));
         // The kernel gives an allowed IP to one peer only, so the others have lost what was put.
         let moved: BTreeSet<_> = changes.put.iter().flat_map(|put| &put.allowed_ips).collect();
         for allowed_ips in peers.values_mut() {
@@ -375,6 +502,7 @@ impl Host {
         }
         peers.extend(desired);
         self.user_peers = Some(peers);
+        self.users = Some(users);
         Ok(())
     }
 
@@ -386,7 +514,7 @@ impl Host {
         state.certificates.iter().filter_map(peer).collect()
     }
 
-    /// Step 5 for plants that the state no longer has.
+    /// Step 7 for plants that the state no longer has.
     async fn retire_plants(&mut self, state: &State) -> Result<(), Error> {
         self.plants.retain(|id, uplink| {
             let stays = state.plants.contains_key(id);
@@ -399,13 +527,17 @@ impl Host {
         let wanted: BTreeSet<_> =
             state.plants.keys().filter_map(|id| Some(Config::plant_interface(given.get(id)?.id))).collect();
         if !self.leftovers_known {
-            for link in self.wireguard.wireguard_links().await? {
-                let removal = Removal::Link(link);
-                let name = &removal.link().name;
-                if is_plant_interface(name) && !wanted.contains(name) && !self.removals.contains(&removal) {
-                    self.removals.push_back(removal);
+            let links = self.wireguard.wireguard_links().await?;
+            for name in self.datapath.pinned_interfaces()? {
+                if !links.iter().any(|link| link.name == name) {
+                    self.datapath.detach_interface(&name)?;
                 }
             }
+            let to_go: BTreeSet<_> = self.removals.iter().map(|removal| removal.link().ifindex).collect();
+            let leftovers = links.into_iter().filter(|link| {
+                is_plant_interface(&link.name) && !wanted.contains(&link.name) && !to_go.contains(&link.ifindex)
+            });
+            self.removals.extend(leftovers.map(Removal::Link));
             self.leftovers_known = true;
         }
         // A plant that came back needs its interface.
@@ -423,32 +555,60 @@ impl Host {
     /// call.
     pub async fn remove_next(&mut self) {
         sleep_until(self.removals_from).await;
-        let Some(removal) = self.removals.front() else { return };
-        let result = match removal {
-            Removal::Peer(link, key) => self.wireguard.remove_peer(link, *key).await,
-            Removal::Link(link) => self.wireguard.delete_link(link).await,
-        };
-        let Some(removal) = self.removals.pop_front() else { return };
-        match result {
-            Ok(()) => {
-                if let (Removal::Peer(link, key), Some(peers)) = (&removal, &mut self.user_peers)
-                    && link.ifindex == self.users.ifindex
+        let Some(removal) = self.removals.front().cloned() else { return };
+        let result: Result<(), Error> = match &removal {
+            Removal::Peer(link, key) => {
+                // Whoever cancels this cannot know whether the kernel has done it, so it will be asked.
+                let peers = self.user_peers.take();
+                let result = self.wireguard.remove_peer(link, *key).await;
+                self.user_peers = peers;
+                if result.is_ok()
+                    && let Some(peers) = &mut self.user_peers
+                    && self.users.as_ref().is_some_and(|users| users.ifindex == link.ifindex)
                 {
                     peers.remove(key);
                 }
+                result.map_err(Error::from)
             }
-            Err(error) => {
-                warn!("will be tried again: {error}");
-                self.removals.push_back(removal);
-                self.removals_from = Instant::now() + RETRY;
-            }
+            Removal::Link(link) => match self.wireguard.delete_link(link).await {
+                // Only then: an interface that is up has its program.
+                Ok(()) => self.datapath.detach_interface(&link.name).map_err(Error::from),
+                Err(error) => Err(error.into()),
+            },
+        };
+        self.removals.pop_front();
+        if let Err(error) = result {
+            warn!("will be tried again: {error}");
+            self.removals.push_back(removal);
+            self.removals_from = Instant::now() + RETRY;
         }
+    }
+}
+
+/// Writes new allocations to disk, where they must be before they are used.
+fn remember(allocations: &mut Allocations, next: Allocations, config: &Config) -> Result<(), Error> {
+    if next != *allocations {
+        next.write(&config.allocations_file())?;
+        *allocations = next;
+    }
+    Ok(())
+}
+
+/// Locks the file, made where there is none, until the value is dropped or the process ends.
+fn lock(path: &Path) -> Result<File, Error> {
+    let failed = |source| Error::Io { path: path.to_owned(), source };
+    let file = File::options().write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
 /// Whether an interface has a name that only this program gives.
 fn is_plant_interface(name: &str) -> bool {
-    name.strip_prefix(PLANT_INTERFACE_PREFIX).is_some_and(|number| number.parse::<u32>().is_ok())
+    let number = name.strip_prefix(PLANT_INTERFACE_PREFIX).and_then(|number| number.parse().ok());
+    number.is_some_and(|number| Config::plant_interface(number) == name)
 }
 
 #[cfg(test)]
@@ -458,12 +618,28 @@ mod tests {
 
     #[test]
     fn only_names_of_ours_are_taken_for_plants() {
-        for (name, ours) in
-            [("wgp-1", true), ("wgp-4294967295", true), ("wgp-", false), ("wgp-x", false), ("wg-users", false)]
-        {
+        for (name, ours) in [
+            ("wgp-1", true),
+            ("wgp-4294967295", true),
+            ("wgp-", false),
+            ("wgp-x", false),
+            ("wgp-+1", false),
+            ("wgp-01", false),
+        ] {
             assert_eq!(is_plant_interface(name), ours, "{name}");
         }
         assert!(is_plant_interface(&Config::plant_interface(7)));
+    }
+
+    #[test]
+    fn one_folder_has_one_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = lock(&path).unwrap();
+        let error = lock(&path).unwrap_err();
+        assert!(error.to_string().contains("another `vpn-agent run`"), "{error}");
+        drop(held);
+        assert!(lock(&path).is_ok());
     }
 
     #[test]

@@ -1,8 +1,13 @@
-//! What the gateway is doing: the kernel's interfaces and peers under the names of the desired state.
+//! What the gateway is doing: the kernel's interfaces, peers and maps under the names of the desired state.
+
+mod differences;
+mod kernel;
+mod table;
+mod text;
 
 use std::{
-    collections::BTreeMap,
-    fmt, fs,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
@@ -10,12 +15,16 @@ use std::{
 use ipnet::IpNet;
 use serde::Serialize;
 use vpn_directory::Directory;
+use vpn_ebpf_common::Address;
 
+use self::kernel::{Device, Kernel, Maps};
 use crate::{
+    addressing::Allocations,
     config::Config,
+    datapath::read::FillLevel,
     key::PublicKey,
     state::State,
-    wireguard::{Device, Error, Link, Peer, WireGuard},
+    wireguard::{Error, Peer},
 };
 
 /// What `vpn-agent status` prints.
@@ -29,27 +38,53 @@ pub struct Status {
     pub revision: Option<u64>,
     /// Revision in the file of the desired state; `None` if the file cannot be used.
     pub file_revision: Option<u64>,
-    /// What is wrong with that file, or with reading the directory file, one entry each.
+    /// Whether `vpn-agent detach` was called, and neither a start of the agent nor SIGHUP since.
+    pub detached: bool,
+    /// What could not be read, and what is wrong with the desired state, one entry each.
     pub problems: Vec<String>,
+    /// Where the kernel is not as the desired state has it, one entry each.
+    pub differences: Vec<String>,
     /// The interface that users connect to.
     pub users: Interface,
     /// Active certificates, by tunnel IP.
     pub certificates: Vec<Certificate>,
     /// Active plants, by number.
     pub plants: Vec<Plant>,
+    /// What the maps hold; `None` if they are not pinned.
+    pub maps: Option<Tables>,
 }
 
 /// A WireGuard interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interface {
     /// Its name.
     pub name: String,
+    /// Its number; `None` if there is no such interface.
+    pub ifindex: Option<u32>,
     /// Whether there is such an interface and it is up.
     pub up: bool,
+    /// Whether its packets run through our XDP program.
+    pub program: Program,
+    /// The id of the XDP program that its packets run through, whosever that is.
+    pub program_id: Option<u32>,
+    /// Whether it is closed to the kernel's own forwarding, which knows no permissions.
+    pub closed_to_forwarding: bool,
     /// Public key of this end.
     pub public_key: Option<PublicKey>,
     /// UDP port of this end.
     pub listen_port: u16,
+}
+
+/// The XDP program of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    /// That of our pinned link.
+    Attached,
+    /// There is none: what arrives goes to the host itself or is dropped.
+    Missing,
+    /// There is one that no pinned link of ours holds.
+    Foreign,
 }
 
 /// A certificate and its connection.
@@ -61,6 +96,10 @@ pub struct Certificate {
     pub user: String,
     /// Tunnel IP.
     pub address: IpAddr,
+    /// The id of its route set; zero is the set without routes, `None` if PEERS does not have it.
+    pub route_set: Option<u32>,
+    /// How many routes that set has; `None` if PEERS does not have it.
+    pub routes: Option<usize>,
     /// Its tunnel; `None` if WireGuard has no such peer.
     pub tunnel: Option<Tunnel>,
 }
@@ -74,10 +113,20 @@ pub struct Plant {
     pub operator: String,
     /// Its interface on this host. The site's router needs the public key and the port.
     pub interface: Interface,
-    /// Active subnets: real, and virtual.
-    pub subnets: Vec<(IpNet, IpNet)>,
+    /// Active subnets.
+    pub subnets: Vec<Subnet>,
     /// Its tunnel; `None` if WireGuard has no such peer.
     pub tunnel: Option<Tunnel>,
+}
+
+/// A subnet of a plant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Subnet {
+    /// As the plant uses it.
+    pub real: IpNet,
+    /// As it is for everyone.
+    #[serde(rename = "virtual")]
+    pub virtual_: IpNet,
 }
 
 /// What WireGuard says about a peer.
@@ -94,111 +143,172 @@ pub struct Tunnel {
     pub tx_bytes: u64,
 }
 
+/// What the maps hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tables {
+    /// Every route set that has routes or peers, by id.
+    pub route_sets: Vec<RouteSet>,
+    /// What became of packets since the maps were made, one entry for every verdict.
+    pub counters: Vec<Counter>,
+    /// How full the maps are: FLOWS are live flows, CLOSED are finished ones that the collector has yet to store, DENIED
+    /// are refused destinations, of which the oldest make room.
+    pub fill_levels: Vec<FillLevel>,
+}
+
+/// A route set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteSet {
+    /// Its id.
+    pub id: u32,
+    /// How many routes it has.
+    pub routes: usize,
+    /// How many peers have it now.
+    pub peers: usize,
+}
+
+/// The packets with one verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Counter {
+    /// The verdict's label.
+    pub verdict: &'static str,
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, IP headers included.
+    pub bytes: u64,
+}
+
 impl Status {
     /// Asks the kernel and reads the agent's files; the agent need not run.
     ///
     /// # Errors
     /// If WireGuard cannot be asked.
     pub async fn collect(config: &Config) -> Result<Self, Error> {
-        let mut problems = Vec::new();
-        let directory = match Directory::read(&config.directory_file()) {
-            Ok(directory) => Some(directory),
-            Err(error) => {
-                problems.push(format!("{error}; `vpn-agent run` makes this file"));
-                None
-            }
-        };
-        let file_revision = match fs::read(&config.state) {
-            Ok(text) => match State::parse(&text) {
-                Ok(state) => Some(state.revision),
-                Err(found) => {
-                    let name = config.state.display();
-                    problems.extend(found.list().iter().map(|problem| format!("{name}: {problem}")));
-                    None
-                }
-            },
-            Err(error) => {
-                problems.push(format!("{}: {error}", config.state.display()));
-                None
-            }
-        };
-        let wireguard = WireGuard::open()?;
-        let links: BTreeMap<_, _> =
-            wireguard.wireguard_links().await?.into_iter().map(|link| (link.name.clone(), link)).collect();
-        let mut devices = BTreeMap::new();
-        let plants = directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active);
-        let names = plants.map(|plant| Config::plant_interface(plant.id));
-        for name in names.chain([config.users.interface.clone()]) {
-            if let Some(link) = links.get(&name) {
-                devices.insert(name, (link.clone(), wireguard.device(link).await?));
-            }
-        }
-        Ok(Self::of(config, directory.as_ref(), &devices, file_revision, problems, SystemTime::now()))
+        let mut files = Files::read(config);
+        let kernel = Kernel::read(config, files.directory.as_ref(), &mut files.problems).await?;
+        Ok(Self::of(config, files, &kernel, SystemTime::now()))
     }
 
-    fn of(
-        config: &Config,
-        directory: Option<&Directory>,
-        devices: &BTreeMap<String, (Link, Device)>,
-        file_revision: Option<u64>,
-        problems: Vec<String>,
-        now: SystemTime,
-    ) -> Self {
-        let mut by_address = BTreeMap::new();
-        if let Some((_, device)) = devices.get(&config.users.interface) {
-            for peer in device.peers.values() {
-                by_address.extend(peer.allowed_ips.iter().map(|allowed_ip| (allowed_ip.addr(), peer)));
-            }
+    fn of(config: &Config, files: Files, kernel: &Kernel, now: SystemTime) -> Self {
+        let mut status = Self {
+            gateway: config.gateway.clone(),
+            region: config.region.clone(),
+            revision: files.directory.as_ref().map(|directory| directory.revision),
+            file_revision: files.state.as_ref().map(|state| state.revision),
+            detached: kernel.detached,
+            problems: Vec::new(),
+            differences: Vec::new(),
+            users: Interface::of(&config.users.interface, &kernel.devices),
+            certificates: certificates(config, files.directory.as_ref(), kernel, now),
+            plants: plants(files.directory.as_ref(), kernel, now),
+            maps: kernel.maps.as_ref().map(Tables::of),
+        };
+        status.differences = differences::of(&status, config, &files, kernel);
+        status.problems = files.problems;
+        status
+    }
+}
+
+/// What the agent was told and has remembered, as far as it can be read.
+#[derive(Default)]
+struct Files {
+    directory: Option<Directory>,
+    state: Option<State>,
+    allocations: Option<Allocations>,
+    problems: Vec<String>,
+}
+
+impl Files {
+    fn read(config: &Config) -> Self {
+        let mut files = Self::default();
+        match Directory::read(&config.directory_file()) {
+            Ok(directory) => files.directory = Some(directory),
+            Err(error) => files.problems.push(format!("{error}; `vpn-agent run` makes this file")),
         }
-        let mut certificates: Vec<_> = directory
-            .iter()
-            .flat_map(|directory| &directory.peers)
-            .filter(|peer| peer.active)
-            .map(|peer| Certificate {
+        match Allocations::read(&config.allocations_file()) {
+            Ok(allocations) => files.allocations = Some(allocations),
+            Err(error) => files.problems.push(error.to_string()),
+        }
+        let name = config.state.display();
+        match fs::read(&config.state) {
+            Ok(text) => match State::parse(&text) {
+                Ok(state) => files.state = Some(state),
+                Err(found) => files.problems.extend(found.list().iter().map(|problem| format!("{name}: {problem}"))),
+            },
+            Err(error) => files.problems.push(format!("{name}: {error}")),
+        }
+        files
+    }
+}
+
+fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Vec<Certificate> {
+    let mut tunnels = BTreeMap::new();
+    if let Some(device) = kernel.devices.get(&config.users.interface) {
+        for peer in device.wireguard.peers.values() {
+            tunnels.extend(peer.allowed_ips.iter().map(|allowed_ip| (allowed_ip.addr(), peer)));
+        }
+    }
+    let lengths = kernel.maps.as_ref().map(Maps::route_set_lengths).unwrap_or_default();
+    let peers = directory.iter().flat_map(|directory| &directory.peers).filter(|peer| peer.active);
+    let mut certificates: Vec<_> = peers
+        .map(|peer| {
+            let maps = kernel.maps.as_ref();
+            let route_set =
+                maps.and_then(|maps| maps.peers.get(&Address::from(peer.address))).map(|peer| peer.route_set);
+            Certificate {
                 certificate: peer.certificate.clone(),
                 user: peer.user.clone(),
                 address: peer.address,
-                tunnel: by_address.get(&peer.address).map(|peer| Tunnel::of(peer, now)),
-            })
-            .collect();
-        certificates.sort_by_key(|certificate| certificate.address);
-        let plants = directory
-            .iter()
-            .flat_map(|directory| &directory.plants)
-            .filter(|plant| plant.active)
-            .map(|plant| {
-                let name = Config::plant_interface(plant.id);
-                let peer = devices.get(&name).and_then(|(_, device)| device.peers.values().next());
-                let subnets = plant.subnets.iter().filter(|subnet| subnet.active);
-                Plant {
-                    plant: plant.plant.clone(),
-                    operator: plant.operator.clone(),
-                    interface: Interface::of(name, devices),
-                    subnets: subnets.map(|subnet| (subnet.real, subnet.virtual_)).collect(),
-                    tunnel: peer.map(|peer| Tunnel::of(peer, now)),
-                }
-            })
-            .collect();
+                route_set,
+                routes: route_set.map(|set| lengths.get(&set).copied().unwrap_or_default()),
+                tunnel: tunnels.get(&peer.address).map(|peer| Tunnel::of(peer, now)),
+            }
+        })
+        .collect();
+    certificates.sort_by_key(|certificate| certificate.address);
+    certificates
+}
+
+fn plants(directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Vec<Plant> {
+    let plants = directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active);
+    plants
+        .map(|plant| {
+            let interface = Interface::of(&Config::plant_interface(plant.id), &kernel.devices);
+            let peer = kernel.devices.get(&interface.name).and_then(Device::only_peer);
+            let subnets = plant.subnets.iter().filter(|subnet| subnet.active);
+            Plant {
+                plant: plant.plant.clone(),
+                operator: plant.operator.clone(),
+                subnets: subnets.map(|subnet| Subnet { real: subnet.real, virtual_: subnet.virtual_ }).collect(),
+                tunnel: peer.map(|peer| Tunnel::of(peer, now)),
+                interface,
+            }
+        })
+        .collect()
+}
+
+impl Interface {
+    fn of(name: &str, devices: &BTreeMap<String, Device>) -> Self {
+        let device = devices.get(name);
+        let program_id = device.and_then(|device| device.link.program);
         Self {
-            gateway: config.gateway.clone(),
-            region: config.region.clone(),
-            revision: directory.map(|directory| directory.revision),
-            file_revision,
-            problems,
-            users: Interface::of(config.users.interface.clone(), devices),
-            certificates,
-            plants,
+            name: name.to_owned(),
+            ifindex: device.map(|device| device.link.ifindex),
+            up: device.is_some_and(|device| device.link.up),
+            program: Program::of(program_id, device.and_then(|device| device.pinned_program)),
+            program_id,
+            closed_to_forwarding: device.is_none_or(|device| device.closed_to_forwarding),
+            public_key: device.and_then(|device| device.wireguard.public_key),
+            listen_port: device.map_or(0, |device| device.wireguard.listen_port),
         }
     }
 }
 
-impl Interface {
-    fn of(name: String, devices: &BTreeMap<String, (Link, Device)>) -> Self {
-        match devices.get(&name) {
-            Some((link, device)) => {
-                Self { up: link.up, public_key: device.public_key, listen_port: device.listen_port, name }
-            }
-            None => Self { name, ..Self::default() },
+impl Program {
+    fn of(on_interface: Option<u32>, pinned: Option<u32>) -> Self {
+        match on_interface {
+            None => Self::Missing,
+            Some(_) if on_interface == pinned => Self::Attached,
+            Some(_) => Self::Foreign,
         }
     }
 }
@@ -215,100 +325,242 @@ impl Tunnel {
     }
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = |revision: Option<u64>| revision.map_or_else(|| "none".to_owned(), |number| number.to_string());
-        writeln!(f, "gateway {}, region {}", self.gateway, self.region)?;
-        writeln!(f, "revision {}, in the file {}", number(self.revision), number(self.file_revision))?;
-        for problem in &self.problems {
-            writeln!(f, "problem: {problem}")?;
+impl Tables {
+    fn of(maps: &Maps) -> Self {
+        let routes = maps.route_set_lengths();
+        let mut peers = BTreeMap::<u32, usize>::new();
+        for peer in maps.peers.values() {
+            *peers.entry(peer.route_set).or_default() += 1;
         }
-        writeln!(f, "users: {}", self.users)?;
-        for Certificate { certificate, user, address, tunnel } in &self.certificates {
-            writeln!(f, "  {certificate} of {user}, {address}: {}", Shown(tunnel.as_ref()))?;
+        let ids: BTreeSet<_> = routes.keys().chain(peers.keys()).copied().collect();
+        let of = |of: &BTreeMap<u32, usize>, id| of.get(&id).copied().unwrap_or_default();
+        Self {
+            route_sets: ids
+                .into_iter()
+                .map(|id| RouteSet { id, routes: of(&routes, id), peers: of(&peers, id) })
+                .collect(),
+            counters: maps
+                .stats
+                .iter()
+                .map(|(verdict, traffic)| Counter {
+                    verdict: verdict.label(),
+                    packets: traffic.packets,
+                    bytes: traffic.bytes,
+                })
+                .collect(),
+            fill_levels: maps.fill_levels.clone(),
         }
-        for Plant { plant, operator, interface, subnets, tunnel } in &self.plants {
-            writeln!(f, "plant {plant} of {operator}: {interface}")?;
-            writeln!(f, "  {}", Shown(tunnel.as_ref()))?;
-            for (real, virtual_) in subnets {
-                writeln!(f, "  {real} as {virtual_}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Interface {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, up, public_key, listen_port } = self;
-        match public_key {
-            Some(key) => write!(f, "{name} {}, port {listen_port}, key {key}", if *up { "up" } else { "down" }),
-            None => write!(f, "{name} is missing or has no key"),
-        }
-    }
-}
-
-struct Shown<'t>(Option<&'t Tunnel>);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(Tunnel { endpoint, handshake_seconds_ago, rx_bytes, tx_bytes }) = self.0 else {
-            return f.write_str("no peer in WireGuard");
-        };
-        match handshake_seconds_ago {
-            Some(seconds) => write!(f, "handshake {seconds} s ago")?,
-            None => f.write_str("no handshake yet")?,
-        }
-        if let Some(endpoint) = endpoint {
-            write!(f, ", from {endpoint}")?;
-        }
-        write!(f, ", received {rx_bytes} B, sent {tx_bytes} B")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{addressing::Allocations, directory::directory, example};
+    use std::net::Ipv4Addr;
 
-    #[test]
-    fn peers_are_shown_under_their_names() {
+    use vpn_ebpf_common::{Verdict, flow::Traffic, peer};
+
+    use super::*;
+    use crate::{
+        content::content,
+        datapath::withdraw::NO_ROUTES,
+        directory::directory,
+        example,
+        policy::Policy,
+        tables,
+        wireguard::{self, Link},
+    };
+
+    /// A gateway whose kernel is as the example state wants it; user-b was heard of 42 seconds before [`now`].
+    fn example_gateway() -> (Config, Files, Kernel) {
         let config = example::config("");
         let state = example::state();
-        let allocations = Allocations::default().extended(&state, &config).unwrap();
+        let mut allocations = Allocations::default().extended(&state, &config).unwrap();
+        let policy = Policy::compile(&state, &config.policy.route_roles);
+        let ifindexes = BTreeMap::from([("north".parse().unwrap(), 11), ("south".parse().unwrap(), 12)]);
+        let tables = tables::Tables::new(&state, &mut allocations, &policy, &ifindexes).unwrap();
+        let content = content(&tables, &config);
+
+        let peer = |number: u8, address: &str| {
+            let allowed_ips = [address.parse().unwrap()].into();
+            (PublicKey::from_bytes([number; 32]), Peer { allowed_ips, ..Peer::default() })
+        };
+        let mut users = BTreeMap::from([peer(1, "100.64.0.2/32"), peer(2, "100.64.0.3/32")]);
+        let user_b = users.values_mut().next_back().unwrap();
+        user_b.endpoint = Some("192.0.2.1:5000".parse().unwrap());
+        user_b.latest_handshake = Some(now() - Duration::from_secs(42));
+        (user_b.rx_bytes, user_b.tx_bytes) = (10, 20);
+        let device = |name: &str, ifindex, port, peers| Device {
+            link: Link { name: name.into(), ifindex, kind: "wireguard".into(), mtu: 1420, up: true, program: Some(30) },
+            wireguard: wireguard::Device { public_key: Some(PublicKey::from_bytes([3; 32])), listen_port: port, peers },
+            pinned_program: Some(30),
+            closed_to_forwarding: true,
+        };
+        let plant = |number| BTreeMap::from([peer(number, "192.168.1.0/24")]);
+        let devices = [
+            device("wg-users", 7, 51820, users),
+            device("wgp-1", 11, 51821, plant(100)),
+            device("wgp-2", 12, 51822, plant(101)),
+        ];
+        let kernel = Kernel {
+            devices: devices.into_iter().map(|device| (device.link.name.clone(), device)).collect(),
+            detached: false,
+            maps: Some(Maps {
+                gateway: Some(crate::content::gateway(&config, 7)),
+                peers: content.peers,
+                routes: content
+                    .route_sets
+                    .iter()
+                    .flat_map(|(set, routes)| routes.iter().map(|((to, bits), route)| ((*set, *to, *bits), *route)))
+                    .collect(),
+                plants: content.plants,
+                stats: vec![
+                    (Verdict::ToPlant, Traffic { packets: 3, bytes: 252 }),
+                    (Verdict::NoRoute, Traffic::default()),
+                ],
+                fill_levels: vec![FillLevel { map: "FLOWS", entries: 1, capacity: 1024 }],
+            }),
+        };
         let directory = directory(&state, &allocations, &config);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        let peer = Peer {
-            allowed_ips: ["100.64.0.3/32".parse().unwrap()].into(),
-            endpoint: Some("192.0.2.1:5000".parse().unwrap()),
-            latest_handshake: Some(now - Duration::from_secs(42)),
-            rx_bytes: 10,
-            tx_bytes: 20,
+        let files = Files {
+            directory: Some(directory),
+            state: Some(state),
+            allocations: Some(allocations),
+            problems: Vec::new(),
         };
-        let device = Device {
-            public_key: Some(PublicKey::from_bytes([3; 32])),
-            listen_port: 51820,
-            peers: BTreeMap::from([(PublicKey::from_bytes([2; 32]), peer)]),
-        };
-        let link = Link { name: "wg-users".into(), ifindex: 7, kind: "wireguard".into(), mtu: 1420, up: true };
-        let devices = BTreeMap::from([("wg-users".to_owned(), (link, device))]);
-        let status = Status::of(&config, Some(&directory), &devices, None, vec!["bad file".into()], now);
+        (config, files, kernel)
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1000)
+    }
+
+    #[test]
+    fn a_gateway_in_order_is_shown_in_full_and_differs_in_nothing() {
+        let (config, files, kernel) = example_gateway();
+        let status = Status::of(&config, files, &kernel, now());
         let expected = "\
 gateway gateway-1, region eu
-revision 7, in the file none
-problem: bad file
-users: wg-users up, port 51820, key AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=
-  certificate-a of user-a, 100.64.0.2: no peer in WireGuard
-  certificate-b of user-b, 100.64.0.3: handshake 42 s ago, from 192.0.2.1:5000, received 10 B, sent 20 B
-plant north of alpha: wgp-1 is missing or has no key
-  no peer in WireGuard
-  192.168.1.0/24 as 10.128.0.0/24
-plant south of beta: wgp-2 is missing or has no key
-  no peer in WireGuard
-  192.168.1.0/24 as 10.128.1.0/24
+revision 7, in the file 7
+
+interfaces
+  NAME      STATE  PROGRAM   ID  PORT   PUBLIC KEY
+  wg-users  up     attached  30  51820  AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=
+  wgp-1     up     attached  30  51821  AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=
+  wgp-2     up     attached  30  51822  AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=
+
+certificates
+  CERTIFICATE    USER    ADDRESS     ROUTE SET  ROUTES  HANDSHAKE  ENDPOINT        RECEIVED  SENT
+  certificate-a  user-a  100.64.0.2  1          2       never      -               0 B       0 B
+  certificate-b  user-b  100.64.0.3  2          3       42 s ago   192.0.2.1:5000  10 B      20 B
+
+plants
+  PLANT  OPERATOR  INTERFACE  HANDSHAKE  ENDPOINT  RECEIVED  SENT
+  north  alpha     wgp-1      never      -         0 B       0 B
+  south  beta      wgp-2      never      -         0 B       0 B
+
+subnets
+  PLANT  REAL            VIRTUAL
+  north  192.168.1.0/24  10.128.0.0/24
+  south  192.168.1.0/24  10.128.1.0/24
+
+route sets
+  ID  ROUTES  PEERS
+  1   2       1
+  2   3       1
+
+counters
+  VERDICT   PACKETS  BYTES
+  to-plant  3        252
+
+maps
+  MAP    ENTRIES  CAPACITY
+  FLOWS  1        1024
 ";
         assert_eq!(status.to_string(), expected);
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["certificates"][1]["tunnel"]["handshake_seconds_ago"], 42);
+        assert_eq!(json["users"]["program"], "attached");
+        assert_eq!(json["maps"]["counters"][1]["verdict"], "no-route", "every verdict");
+        assert_eq!(json["plants"][0]["subnets"][0]["virtual"], "10.128.0.0/24");
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        type Change = fn(&mut Kernel);
+        let rows: [(Change, &str); 15] = [
+            (|kernel| drop(kernel.devices.remove("wgp-1")), "wgp-1 of plant north: there is no such interface"),
+            (|kernel| device(kernel, "wgp-1").link.up = false, "wgp-1 of plant north is down"),
+            (|kernel| device(kernel, "wg-users").link.program = None, "wg-users has no XDP program"),
+            (|kernel| device(kernel, "wg-users").link.program = Some(99), "the XDP program 99, which is not ours"),
+            (|kernel| device(kernel, "wgp-2").closed_to_forwarding = false, "wgp-2 of plant south is not closed"),
+            (
+                |kernel| drop(device(kernel, "wg-users").wireguard.peers.pop_first()),
+                "certificate certificate-a: WireGuard has no peer with 100.64.0.2",
+            ),
+            (|kernel| device(kernel, "wgp-1").wireguard.peers.clear(), "plant north: WireGuard has no peer on wgp-1"),
+            (
+                |kernel| maps(kernel).peers.retain(|at, _| *at != address([100, 64, 0, 2])),
+                "certificate certificate-a: 100.64.0.2 is not in PEERS",
+            ),
+            (
+                |kernel| {
+                    maps(kernel).peers.insert(address([100, 64, 9, 9]), peer::Peer { id: 9, route_set: 2 });
+                },
+                "PEERS has 100.64.9.9, which is of no active certificate",
+            ),
+            (
+                |kernel| maps(kernel).peers.values_mut().for_each(|peer| peer.id = 9),
+                "certificate certificate-b: PEERS has the peer id 9 instead of 2",
+            ),
+            (
+                |kernel| maps(kernel).peers.values_mut().for_each(|peer| peer.route_set = NO_ROUTES),
+                "certificate certificate-a: cut off",
+            ),
+            (
+                |kernel| maps(kernel).routes.clear(),
+                "certificate certificate-a: its routes in the kernel are not those of the state",
+            ),
+            (|kernel| maps(kernel).plants.retain(|at, _| *at != 11), "plant north: wgp-1 is not in PLANTS"),
+            (|kernel| maps(kernel).gateway = None, "GATEWAY is not set"),
+            (|kernel| kernel.maps = None, "the maps are not pinned"),
+        ];
+        for (change, expected) in rows {
+            let (config, files, mut kernel) = example_gateway();
+            change(&mut kernel);
+            let status = Status::of(&config, files, &kernel, now());
+            let found = status.differences.iter().any(|difference| difference.contains(expected));
+            assert!(found, "{expected}: {:#?}", status.differences);
+            let text = status.to_string();
+            assert!(text.contains(&format!("difference: {}", status.differences[0])), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_never_ran_is_shown_as_such() {
+        let config = example::config("");
+        let files = Files { problems: vec!["bad file".into()], ..Files::default() };
+        let kernel = Kernel { devices: BTreeMap::new(), detached: true, maps: None };
+        let text = Status::of(&config, files, &kernel, now()).to_string();
+        for line in [
+            "revision none, in the file none",
+            "detached by `vpn-agent detach`",
+            "problem: bad file",
+            "difference: the maps are not pinned",
+            "  wg-users  absent  missing  -   -     -",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
+
+    fn device<'k>(kernel: &'k mut Kernel, name: &str) -> &'k mut Device {
+        kernel.devices.get_mut(name).unwrap()
+    }
+
+    fn maps(kernel: &mut Kernel) -> &mut Maps {
+        kernel.maps.as_mut().unwrap()
+    }
+
+    fn address(octets: [u8; 4]) -> Address {
+        Ipv4Addr::from(octets).into()
     }
 }

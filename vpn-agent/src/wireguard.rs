@@ -77,6 +77,7 @@ fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => "; the agent needs CAP_NET_ADMIN",
         Some(libc::EADDRINUSE) => "; another program or interface has the UDP port, see `ss -lunp`",
+        Some(libc::ENODEV) => "; something else on this host has removed the interface, which is made again",
         _ => "",
     }
 }

@@ -31,6 +31,9 @@ pub struct Content {
     pub plants: BTreeMap<u32, Plant>,
 }
 
+/// Routes as the map has them: by set, destination, and prefix length in the 128 bits of [`Address`].
+pub(super) type Routes = BTreeMap<(u32, Address, u32), Route>;
+
 /// What [`Datapath::fill`] wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -53,40 +56,47 @@ impl Datapath {
 
     /// Makes the maps hold `content`, writing only differences.
     ///
-    /// New route sets are complete before a peer points to them, and old ones go after the last peer has left
-    /// (requirement C5). A route of a set that is in use already is left alone: sets never change.
+    /// What takes something away from a peer comes first and does not depend on the rest, see
+    /// [`Datapath::withdraw`]. New route sets are complete before a peer points to them, and old ones go after the
+    /// last peer has left (requirement C5). A route of a set that is in use already is left alone: sets never change.
     ///
     /// # Errors
-    /// [`Error::Map`], [`Error::Full`]. Peers then still have their old route sets.
+    /// [`Error::Map`], [`Error::Full`]. Peers then still have their old route sets, or less.
     pub fn fill(&mut self, content: &Content) -> Result<Written, Error> {
-        let wanted_routes: BTreeMap<_, _> = content
+        // Before the sets that lead to them. That plants do not fit holds no withdrawal back.
+        let plants = self.set(names::PLANTS, "plants_max", &content.plants);
+        let withdrawn = self.withdraw(content, || Ok::<_, Error>(()))?;
+        let (set, old_plants) = plants?;
+        let mut written = Written { set: set + withdrawn.narrowed, removed: withdrawn.removed };
+
+        let wanted_routes: Routes = content
             .route_sets
             .iter()
             .flat_map(|(set, routes)| {
                 routes.iter().map(|((destination, bits), route)| ((*set, *destination, *bits), *route))
             })
             .collect();
+        let (old_routes, removed) = self.remove_unused_routes(&content.route_sets.keys().copied().collect())?;
+        written.removed += removed;
 
-        let mut written = Written::default();
-        let old_routes = self.routes()?;
-        written.set += self.set_routes(&wanted_routes, &old_routes)?;
-
-        let (set, old_plants) = self.set(names::PLANTS, "plants_max", &content.plants)?;
+        match self.set_routes(&wanted_routes, &old_routes) {
+            Ok(set) => written.set += set,
+            Err(error) => {
+                // A map that stays full would be in the way of the next withdrawal.
+                self.remove_unused_routes(&BTreeSet::new())?;
+                return Err(error);
+            }
+        }
+        let (set, _) = self.set(names::PEERS, "peers_max", &content.peers)?;
         written.set += set;
-        let (set, old_peers) = self.set(names::PEERS, "peers_max", &content.peers)?;
-        written.set += set;
 
-        written.removed += self.remove::<_, Peer>(names::PEERS, &old_peers)?;
         written.removed += self.remove_routes(old_routes.keys().filter(|key| !wanted_routes.contains_key(*key)))?;
         written.removed += self.remove::<_, Plant>(names::PLANTS, &old_plants)?;
         Ok(written)
     }
 
-    fn set_routes(
-        &mut self,
-        wanted: &BTreeMap<(u32, Address, u32), Route>,
-        old: &BTreeMap<(u32, Address, u32), Route>,
-    ) -> Result<usize, Error> {
+    /// Adds and changes routes; `old` are those that the map has.
+    pub(super) fn set_routes(&mut self, wanted: &Routes, old: &Routes) -> Result<usize, Error> {
         let mut map = LpmTrie::<_, RouteKey, Route>::try_from(self.map_mut(names::ROUTES))
             .map_err(|source| Error::Map { map: names::ROUTES, source })?;
         let mut count = 0;
@@ -98,6 +108,16 @@ impl Datapath {
             }
         }
         Ok(count)
+    }
+
+    /// Removes the routes of sets that no peer has, but for the sets in `keep`; a change that failed half-way leaves such.
+    /// Gives the routes that remain, and how many went.
+    pub(super) fn remove_unused_routes(&mut self, keep: &BTreeSet<u32>) -> Result<(Routes, usize), Error> {
+        let in_use: BTreeSet<_> = self.peers()?.values().map(|peer| peer.route_set).collect();
+        let (remaining, unused): (Routes, Routes) =
+            self.routes()?.into_iter().partition(|((set, _, _), _)| in_use.contains(set) || keep.contains(set));
+        let removed = self.remove_routes(unused.keys())?;
+        Ok((remaining, removed))
     }
 
     /// One by one: freeing a large trie as a whole can hold a CPU for seconds.

@@ -2,6 +2,9 @@
 //!
 //! Maps and links are pinned, so enforcement stays while the agent is down (requirement G3). The pins of one
 //! layout version lie in a directory of their own: `<pin_dir>/v<LAYOUT>/{maps,links}`.
+//!
+//! The folder of the links is also the switch of the emergency stop: [`detach`] removes it, and a running agent, which
+//! makes it only when it starts or is told to, attaches nothing without it.
 
 use std::{
     fs, io,
@@ -22,11 +25,12 @@ use vpn_ebpf_common::{LAYOUT, names};
 pub mod fill;
 pub mod read;
 mod shape;
+pub mod withdraw;
 
 pub use shape::Sizes;
 
 /// The object that `build.rs` made.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpn-ebpf"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpn-ebpf"));
 
 /// The loaded programs and their maps.
 pub struct Datapath {
@@ -88,6 +92,9 @@ pub enum Error {
         /// Why.
         source: LinkError,
     },
+    /// `vpn-agent detach` was called since the programs were loaded.
+    #[error("detached by `vpn-agent detach`; restart `vpn-agent run`, or send it SIGHUP, to attach the programs again")]
+    Detached,
     /// A map operation failed.
     #[error("map {map}: {source}")]
     Map {
@@ -125,31 +132,85 @@ impl Datapath {
         for name in names::MAPS {
             loader.map_pin_path(name, maps.join(name));
         }
-        Ok(Self { ebpf: load(&mut loader, sizes)?, links: Some(links) })
+        Ok(Self { ebpf: load(&mut loader, OBJECT, sizes)?, links: Some(links) })
     }
 
-    /// Loads the programs with maps of their own that end with the value: for tests and benchmarks.
+    /// Loads an object, [`OBJECT`] as a rule, with maps of its own that end with the value: for tests and benchmarks.
     ///
     /// # Errors
     /// As [`Datapath::open`].
-    pub fn unpinned(sizes: &Sizes) -> Result<Self, Error> {
-        Ok(Self { ebpf: load(&mut EbpfLoader::new(), sizes)?, links: None })
+    pub fn unpinned(object: &[u8], sizes: &Sizes) -> Result<Self, Error> {
+        Ok(Self { ebpf: load(&mut EbpfLoader::new(), object, sizes)?, links: None })
     }
 
-    /// Attaches the program `users` to an interface and pins the link as `name`.
+    /// Attaches a program, [`names::USERS`] or [`names::PLANT`], to an interface and pins the link under the
+    /// interface's name. Gives the program's id.
+    ///
+    /// A link that an earlier run pinned is moved to this run's program in one step, without a moment in which
+    /// the interface has none.
     ///
     /// # Errors
-    /// [`Error::Program`], [`Error::NoLink`], [`Error::Link`].
-    pub fn attach_users(&mut self, name: &str, interface: u32) -> Result<(), Error> {
-        self.attach(names::USERS, name, interface)
+    /// [`Error::Detached`], [`Error::Program`], [`Error::NoLink`], [`Error::Link`], [`Error::Pin`].
+    pub fn attach(&mut self, program: &'static str, name: &str, interface: u32) -> Result<u32, Error> {
+        if self.is_detached() {
+            return Err(Error::Detached);
+        }
+        let Some(path) = self.links.as_ref().map(|links| links.join(name)) else {
+            return Err(Error::NoLink { program });
+        };
+        let xdp = self.program(program);
+        let failed = |source| Error::Program { program, source };
+        let own = xdp.info().map_err(failed)?.id();
+        if let Ok(pinned) = PinnedLink::from_pin(&path) {
+            let link =
+                XdpLink::try_from(FdLink::from(pinned)).map_err(|source| Error::Link { path: path.clone(), source })?;
+            if let Ok(id) = xdp.attach_to_link(link) {
+                // Not kept open: the pin alone holds the link, so that removing it detaches at once.
+                drop(xdp.take_link(id).map_err(failed)?);
+                return Ok(own);
+            }
+            // The interface that it belonged to is gone, and the link with it.
+            unpin(&path)?;
+        }
+        // WireGuard devices have no XDP of their own; generic mode it is.
+        let id = xdp.attach_to_if_index(interface, XdpMode::Skb).map_err(failed)?;
+        let link = xdp.take_link(id).map_err(failed)?;
+        let link = FdLink::try_from(link).map_err(|_| Error::NoLink { program })?;
+        match link.pin(&path) {
+            Ok(_) => Ok(own),
+            Err(_) if self.is_detached() => Err(Error::Detached),
+            Err(source) => Err(Error::Pin { path, source: io::Error::other(source) }),
+        }
     }
 
-    /// Attaches the program `plant` to an interface and pins the link as `name`.
+    /// Removes the pinned link of an interface, whose program is then detached if there is still such an interface;
+    /// fine if it is gone already.
     ///
     /// # Errors
-    /// As [`Datapath::attach_users`].
-    pub fn attach_plant(&mut self, name: &str, interface: u32) -> Result<(), Error> {
-        self.attach(names::PLANT, name, interface)
+    /// [`Error::Pin`].
+    pub fn detach_interface(&self, name: &str) -> Result<(), Error> {
+        self.links.as_ref().map_or(Ok(()), |links| unpin(&links.join(name)))
+    }
+
+    /// The interfaces that have a pinned link, whether or not they still exist.
+    ///
+    /// # Errors
+    /// [`Error::Pin`].
+    pub fn pinned_interfaces(&self) -> Result<Vec<String>, Error> {
+        self.links.as_ref().map_or(Ok(Vec::new()), |links| {
+            let failed = |source| Error::Pin { path: links.clone(), source };
+            let entries = match fs::read_dir(links) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries.map_err(failed)?,
+            };
+            entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+        })
+    }
+
+    /// Whether [`detach()`] was called since this was opened.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        self.links.as_ref().is_some_and(|links| !links.exists())
     }
 
     /// The program by its name, for `BPF_PROG_TEST_RUN`.
@@ -159,31 +220,6 @@ impl Datapath {
     pub fn program(&mut self, name: &str) -> &mut Xdp {
         let program = self.ebpf.program_mut(name).expect("the object has the programs that it was built with");
         program.try_into().expect("both programs are XDP programs")
-    }
-
-    /// A link that an earlier run pinned is moved to this run's program in one step, without a moment in which
-    /// the interface has none.
-    fn attach(&mut self, program: &'static str, name: &str, interface: u32) -> Result<(), Error> {
-        let Some(path) = self.links.as_ref().map(|links| links.join(name)) else {
-            return Err(Error::NoLink { program });
-        };
-        let xdp = self.program(program);
-        let failed = |source| Error::Program { program, source };
-        if let Ok(pinned) = PinnedLink::from_pin(&path) {
-            let link =
-                XdpLink::try_from(FdLink::from(pinned)).map_err(|source| Error::Link { path: path.clone(), source })?;
-            if xdp.attach_to_link(link).is_ok() {
-                return Ok(());
-            }
-            // The interface that it belonged to is gone, and the link with it.
-            fs::remove_file(&path).map_err(|source| Error::Pin { path: path.clone(), source })?;
-        }
-        // WireGuard devices have no XDP of their own; generic mode it is.
-        let id = xdp.attach_to_if_index(interface, XdpMode::Skb).map_err(failed)?;
-        let link = xdp.take_link(id).map_err(failed)?;
-        let link = FdLink::try_from(link).map_err(|_| Error::NoLink { program })?;
-        link.pin(&path).map_err(|source| Error::Pin { path: path.clone(), source: io::Error::other(source) })?;
-        Ok(())
     }
 
     fn map(&self, name: &'static str) -> &Map {
@@ -199,7 +235,8 @@ impl Datapath {
     }
 }
 
-/// Detaches the programs from all interfaces by removing the pinned links: nothing is forwarded from then on.
+/// Detaches the programs from all interfaces by removing the pinned links: nothing is forwarded from then on, and a
+/// running agent attaches nothing until it is restarted or gets SIGHUP.
 /// With `forget`, the maps go too, and with them counters and flows that the collector has not stored yet.
 ///
 /// # Errors
@@ -213,6 +250,32 @@ pub fn detach(pin_dir: &Path, forget: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// The id of the program that the pinned link of an interface holds; `None` if there is no such pin.
+///
+/// # Errors
+/// [`Error::Link`].
+pub fn pinned_program(pin_dir: &Path, interface: &str) -> Result<Option<u32>, Error> {
+    let path = layout_dir(pin_dir).join("links").join(interface);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let info = PinnedLink::from_pin(&path).and_then(|pinned| FdLink::from(pinned).info());
+    info.map(|info| Some(info.program_id())).map_err(|source| Error::Link { path, source })
+}
+
+/// Whether the maps of this layout version are pinned.
+#[must_use]
+pub fn are_maps_pinned(pin_dir: &Path) -> bool {
+    layout_dir(pin_dir).join("maps").join(names::PEERS).exists()
+}
+
+/// Whether [`detach`] was called since an agent ran, and not undone by another run.
+#[must_use]
+pub fn is_detached(pin_dir: &Path) -> bool {
+    let layout = layout_dir(pin_dir);
+    layout.exists() && !layout.join("links").exists()
+}
+
 /// Directory of this layout version's pins.
 #[must_use]
 pub fn layout_dir(pin_dir: &Path) -> PathBuf {
@@ -221,17 +284,30 @@ pub fn layout_dir(pin_dir: &Path) -> PathBuf {
 
 /// Removes a folder of pins; none is as good as removed.
 fn remove(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Pin { path: dir.to_owned(), source }),
+    loop {
+        match fs::remove_dir_all(dir) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // A running agent has pinned one more in the meantime; it does so once for each interface.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(source) => return Err(Error::Pin { path: dir.to_owned(), source }),
+        }
+    }
+}
+
+/// Removes one pin; none is as good as removed.
+fn unpin(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Pin { path: path.to_owned(), source }),
         _ => Ok(()),
     }
 }
 
-fn load(loader: &mut EbpfLoader<'_>, sizes: &Sizes) -> Result<Ebpf, Error> {
+fn load(loader: &mut EbpfLoader<'_>, object: &[u8], sizes: &Sizes) -> Result<Ebpf, Error> {
     for (name, entries) in sizes.by_map() {
         loader.map_max_entries(name, entries);
     }
-    let mut ebpf = loader.load(OBJECT)?;
+    let mut ebpf = loader.load(object)?;
     for program in [names::USERS, names::PLANT] {
         let failed = |source| Error::Program { program, source };
         let xdp: &mut Xdp = ebpf

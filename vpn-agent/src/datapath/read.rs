@@ -6,6 +6,7 @@ use aya::{
     Pod,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, lpm_trie::LpmTrie},
 };
+use serde::Serialize;
 use vpn_ebpf_common::{
     Address, Verdict,
     denial::{Denial, DenialKey},
@@ -23,6 +24,8 @@ use super::{Datapath, Error, layout_dir};
 #[derive(Debug)]
 pub struct Pinned {
     maps: BTreeMap<&'static str, Map>,
+    /// Most entries of each map.
+    capacities: BTreeMap<&'static str, u32>,
 }
 
 impl Pinned {
@@ -32,16 +35,43 @@ impl Pinned {
     /// [`Error::Map`] if one is missing: no agent of this version has run since the machine started.
     pub fn open(pin_dir: &Path) -> Result<Self, Error> {
         let dir = layout_dir(pin_dir).join("maps");
-        let maps = names::MAPS
-            .into_iter()
-            .map(|name| {
-                let failed = |source| Error::Map { map: name, source };
-                let data = MapData::from_pin(dir.join(name)).map_err(failed)?;
-                Ok((name, Map::from_map_data(data).map_err(failed)?))
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(Self { maps })
+        let mut pinned = Self { maps: BTreeMap::new(), capacities: BTreeMap::new() };
+        for name in names::MAPS {
+            let failed = |source| Error::Map { map: name, source };
+            let data = MapData::from_pin(dir.join(name)).map_err(failed)?;
+            pinned.capacities.insert(name, data.info().map_err(failed)?.max_entries());
+            pinned.maps.insert(name, Map::from_map_data(data).map_err(failed)?);
+        }
+        Ok(pinned)
     }
+
+    /// How many entries each map has, and how many it can have; of those maps that can be full. Maps that change while
+    /// they are counted are counted about right.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn fill_levels(&self) -> Result<[FillLevel; 6], Error> {
+        let level = |map: &'static str, entries| FillLevel { map, entries, capacity: self.capacities[map] };
+        Ok([
+            level(names::PEERS, self.peers()?.len()),
+            level(names::ROUTES, self.routes()?.len()),
+            level(names::PLANTS, self.plants()?.len()),
+            level(names::FLOWS, count::<FlowKey, Flow>(names::FLOWS, self.map(names::FLOWS))?),
+            level(names::CLOSED, count::<ClosedKey, Flow>(names::CLOSED, self.map(names::CLOSED))?),
+            level(names::DENIED, count::<DenialKey, Denial>(names::DENIED, self.map(names::DENIED))?),
+        ])
+    }
+}
+
+/// How full a map is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FillLevel {
+    /// Its name.
+    pub map: &'static str,
+    /// How many entries it has.
+    pub entries: usize,
+    /// How many it can have.
+    pub capacity: u32,
 }
 
 impl Maps for Pinned {
@@ -153,4 +183,11 @@ fn entries<K: Pod + Ord, V: Pod>(name: &'static str, map: &Map) -> Result<BTreeM
     let failed = |source| Error::Map { map: name, source };
     let map = HashMap::<_, K, V>::try_from(map).map_err(failed)?;
     map.iter().collect::<Result<_, _>>().map_err(failed)
+}
+
+/// Without reading the values.
+fn count<K: Pod, V: Pod>(name: &'static str, map: &Map) -> Result<usize, Error> {
+    let failed = |source| Error::Map { map: name, source };
+    let map = HashMap::<_, K, V>::try_from(map).map_err(failed)?;
+    map.keys().try_fold(0, |count, key| key.map(|_| count + 1)).map_err(failed)
 }

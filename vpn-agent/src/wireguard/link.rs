@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use rtnetlink::{
     LinkUnspec, LinkWireguard,
-    packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp},
 };
 
 use super::{Error, WireGuard};
@@ -21,6 +21,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
+    /// The id of the XDP program that its packets run through.
+    pub program: Option<u32>,
 }
 
 /// The kind of every interface of ours.
@@ -124,6 +126,7 @@ impl From<&LinkMessage> for Link {
             kind: String::new(),
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            program: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -135,6 +138,12 @@ impl From<&LinkMessage> for Link {
                         _ => None,
                     });
                     link.kind = kind.unwrap_or_default();
+                }
+                LinkAttribute::Xdp(attributes) => {
+                    link.program = attributes.iter().find_map(|attribute| match attribute {
+                        LinkXdp::ProgId(id) => Some(*id),
+                        _ => None,
+                    });
                 }
                 _ => {}
             }
@@ -165,6 +174,7 @@ mod tests {
             wireguard.add_link("vpn-test0", LinkBridge::new("vpn-test0").down().build()).await.unwrap();
             let link = wireguard.link("vpn-test0").await.unwrap().unwrap();
             assert_eq!((link.name.as_str(), link.kind.as_str(), link.up), ("vpn-test0", "bridge", false));
+            assert_eq!(link.program, None);
             assert!(link.ifindex > 0);
 
             wireguard.set_mtu(&link, 1380).await.unwrap();

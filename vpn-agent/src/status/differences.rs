@@ -1,0 +1,150 @@
+//! Where the kernel is not as the desired state has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vpn_ebpf_common::{Address, route::Route};
+
+use super::{Certificate, Files, Interface, Program, Status, kernel::Kernel, kernel::Maps};
+use crate::{
+    config::Config, content::content, datapath::fill::Content, datapath::withdraw::NO_ROUTES, policy::Policy,
+    tables::Tables,
+};
+
+/// One entry each, in the order of the text.
+pub fn of(status: &Status, config: &Config, files: &Files, kernel: &Kernel) -> Vec<String> {
+    let mut differences = Vec::new();
+    if let (Some(applied), Some(file)) = (status.revision, status.file_revision)
+        && applied != file
+    {
+        differences.push(format!("the file has revision {file}, the agent took up {applied}; see its log"));
+    }
+    interface(&mut differences, &status.users, None);
+    for plant in &status.plants {
+        interface(&mut differences, &plant.interface, Some(&plant.plant));
+        if plant.interface.ifindex.is_some() && plant.tunnel.is_none() {
+            differences.push(format!("plant {}: WireGuard has no peer on {}", plant.plant, plant.interface.name));
+        }
+    }
+    for Certificate { certificate, address, tunnel, .. } in &status.certificates {
+        if tunnel.is_none() {
+            differences.push(format!("certificate {certificate}: WireGuard has no peer with {address}"));
+        }
+    }
+    match &kernel.maps {
+        Some(maps) => {
+            in_peers(&mut differences, files, maps);
+            in_plants(&mut differences, status, maps);
+            // A file that the agent has not taken up says nothing about the kernel.
+            if status.revision == status.file_revision {
+                in_routes(&mut differences, config, files, maps);
+            }
+        }
+        None => differences.push(
+            "the maps are not pinned: no agent of this version has run since the host started, or `vpn-agent detach \
+             --forget` removed them; nothing is forwarded until `vpn-agent run` is started"
+                .into(),
+        ),
+    }
+    differences
+}
+
+fn interface(differences: &mut Vec<String>, interface: &Interface, plant: Option<&str>) {
+    let name = match plant {
+        Some(plant) => format!("{} of plant {plant}", interface.name),
+        None => interface.name.clone(),
+    };
+    if interface.ifindex.is_none() {
+        differences.push(format!("{name}: there is no such interface; see the agent's log, or send it SIGHUP"));
+        return;
+    }
+    if !interface.up {
+        differences.push(format!("{name} is down; see the agent's log, or send it SIGHUP"));
+    }
+    match (interface.program, interface.program_id) {
+        (Program::Missing, _) => differences.push(format!("{name} has no XDP program, so it forwards nothing")),
+        (Program::Foreign, Some(id)) => {
+            differences
+                .push(format!("{name} has the XDP program {id}, which is not ours; see `bpftool prog show id {id}`"));
+        }
+        _ => {}
+    }
+    if !interface.closed_to_forwarding {
+        differences.push(format!(
+            "{name} is not closed to the kernel's own forwarding; a running agent closes it within a second"
+        ));
+    }
+}
+
+fn in_peers(differences: &mut Vec<String>, files: &Files, maps: &Maps) {
+    let mut strangers: BTreeSet<_> = maps.peers.keys().copied().collect();
+    let active = files.directory.iter().flat_map(|directory| &directory.peers).filter(|peer| peer.active);
+    for peer in active {
+        let (certificate, address) = (&peer.certificate, Address::from(peer.address));
+        strangers.remove(&address);
+        let difference = match maps.peers.get(&address) {
+            None => format!("{address} is not in PEERS, so it reaches nothing; see the agent's log"),
+            Some(found) if found.id != peer.id => format!("PEERS has the peer id {} instead of {}", found.id, peer.id),
+            Some(found) if found.route_set == NO_ROUTES => {
+                "cut off: a permission was taken away and the other routes could not be written; see the agent's log"
+                    .to_owned()
+            }
+            Some(_) => continue,
+        };
+        differences.push(format!("certificate {certificate}: {difference}"));
+    }
+    differences
+        .extend(strangers.iter().map(|address| format!("PEERS has {address}, which is of no active certificate")));
+}
+
+fn in_plants(differences: &mut Vec<String>, status: &Status, maps: &Maps) {
+    match &maps.gateway {
+        None => differences.push("GATEWAY is not set, so every packet is dropped; start `vpn-agent run`".into()),
+        Some(gateway) if Some(gateway.users) != status.users.ifindex => differences.push(format!(
+            "GATEWAY has the users' interface number {}, {} has another; send the agent SIGHUP",
+            gateway.users, status.users.name
+        )),
+        Some(_) => {}
+    }
+    for plant in &status.plants {
+        if let Some(ifindex) = plant.interface.ifindex
+            && !maps.plants.contains_key(&ifindex)
+        {
+            let (plant, name) = (&plant.plant, &plant.interface.name);
+            differences.push(format!("plant {plant}: {name} is not in PLANTS, so no route leads to it"));
+        }
+    }
+}
+
+/// Compares routes, not ids of sets: those of a state that was never written are not known.
+fn in_routes(differences: &mut Vec<String>, config: &Config, files: &Files, maps: &Maps) {
+    let (Some(state), Some(allocations)) = (&files.state, &files.allocations) else { return };
+    let numbers: BTreeMap<_, _> = maps.plants.iter().map(|(ifindex, plant)| (plant.id, *ifindex)).collect();
+    let given = allocations.plants().iter();
+    let ifindexes = given.filter_map(|(id, given)| Some((id.clone(), *numbers.get(&given.id)?))).collect();
+    let policy = Policy::compile(state, &config.policy.route_roles);
+    let Ok(tables) = Tables::new(state, &mut allocations.clone(), &policy, &ifindexes) else { return };
+    let wanted = content(&tables, config);
+    let mut equal = BTreeMap::new();
+    for id in state.certificates.keys() {
+        let Some(address) = allocations.peers().get(id).map(|given| Address::from(given.address)) else { continue };
+        let (Some(has), Some(shall)) = (maps.peers.get(&address), wanted.peers.get(&address)) else { continue };
+        let (has, shall) = (has.route_set, shall.route_set);
+        let equal = *equal.entry((has, shall)).or_insert_with(|| routes_of(maps, has) == routes_in(&wanted, shall));
+        if !equal && has != NO_ROUTES {
+            differences.push(format!(
+                "certificate {id}: its routes in the kernel are not those of the state; see the agent's log"
+            ));
+        }
+    }
+}
+
+type Routes = BTreeMap<(Address, u32), Route>;
+
+fn routes_of(maps: &Maps, set: u32) -> Routes {
+    let range = (set, Address([0; 4]), 0)..=(set, Address([u32::MAX; 4]), u32::MAX);
+    maps.routes.range(range).map(|((_, destination, bits), route)| ((*destination, *bits), *route)).collect()
+}
+
+fn routes_in(content: &Content, set: u32) -> Routes {
+    content.route_sets.get(&set).cloned().unwrap_or_default()
+}

@@ -1,0 +1,117 @@
+//! What the kernel says, read once.
+
+use std::{collections::BTreeMap, path::Path};
+
+use vpn_directory::Directory;
+use vpn_ebpf_common::{
+    Address, Verdict, flow::Traffic, gateway::Gateway, peer::Peer as MapPeer, plant::Plant, route::Route,
+};
+
+use crate::{
+    config::Config,
+    datapath::{
+        self,
+        read::{FillLevel, Maps as _, Pinned},
+    },
+    forwarding,
+    wireguard::{self, Error, Link, Peer, WireGuard},
+};
+
+/// The kernel's side of a status.
+pub struct Kernel {
+    /// The interfaces of ours that there are, by name.
+    pub devices: BTreeMap<String, Device>,
+    /// Whether the programs were detached on purpose.
+    pub detached: bool,
+    /// `None` if the maps are not pinned or cannot be read.
+    pub maps: Option<Maps>,
+}
+
+/// An interface of ours.
+pub struct Device {
+    pub link: Link,
+    pub wireguard: wireguard::Device,
+    /// The program of our pinned link.
+    pub pinned_program: Option<u32>,
+    pub closed_to_forwarding: bool,
+}
+
+/// The content of the maps.
+pub struct Maps {
+    pub gateway: Option<Gateway>,
+    pub peers: BTreeMap<Address, MapPeer>,
+    pub routes: BTreeMap<(u32, Address, u32), Route>,
+    pub plants: BTreeMap<u32, Plant>,
+    pub stats: Vec<(Verdict, Traffic)>,
+    pub fill_levels: Vec<FillLevel>,
+}
+
+impl Kernel {
+    /// What cannot be read of maps and links is added to `problems`.
+    pub async fn read(
+        config: &Config,
+        directory: Option<&Directory>,
+        problems: &mut Vec<String>,
+    ) -> Result<Self, Error> {
+        let pin_dir = &config.datapath.pin_dir;
+        let wireguard = WireGuard::open()?;
+        let mut links: BTreeMap<_, _> =
+            wireguard.wireguard_links().await?.into_iter().map(|link| (link.name.clone(), link)).collect();
+        let mut devices = BTreeMap::new();
+        let plants = directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active);
+        let names = plants.map(|plant| Config::plant_interface(plant.id));
+        for name in names.chain([config.users.interface.clone()]) {
+            let Some(link) = links.remove(&name) else { continue };
+            let pinned_program = datapath::pinned_program(pin_dir, &name).unwrap_or_else(|error| {
+                problems.push(error.to_string());
+                None
+            });
+            let device = Device {
+                wireguard: wireguard.device(&link).await?,
+                pinned_program,
+                closed_to_forwarding: forwarding::is_closed(&name),
+                link,
+            };
+            devices.insert(name, device);
+        }
+        let maps = match datapath::are_maps_pinned(pin_dir).then(|| Maps::read(pin_dir)) {
+            Some(Ok(maps)) => Some(maps),
+            Some(Err(error)) => {
+                problems.push(error.to_string());
+                None
+            }
+            None => None,
+        };
+        Ok(Self { devices, detached: datapath::is_detached(pin_dir), maps })
+    }
+}
+
+impl Device {
+    /// The peer of an interface that has one.
+    pub fn only_peer(&self) -> Option<&Peer> {
+        self.wireguard.peers.values().next()
+    }
+}
+
+impl Maps {
+    fn read(pin_dir: &Path) -> Result<Self, datapath::Error> {
+        let pinned = Pinned::open(pin_dir)?;
+        Ok(Self {
+            gateway: pinned.gateway()?,
+            peers: pinned.peers()?,
+            routes: pinned.routes()?,
+            plants: pinned.plants()?,
+            stats: pinned.stats()?,
+            fill_levels: pinned.fill_levels()?.into(),
+        })
+    }
+
+    /// How many routes each set has that has any.
+    pub fn route_set_lengths(&self) -> BTreeMap<u32, usize> {
+        let mut lengths = BTreeMap::new();
+        for (set, _, _) in self.routes.keys() {
+            *lengths.entry(*set).or_default() += 1;
+        }
+        lengths
+    }
+}

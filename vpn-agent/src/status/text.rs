@@ -1,0 +1,103 @@
+//! The status for people.
+
+use std::fmt;
+
+use super::{Interface, Program, Status, Tunnel, table::Table};
+use crate::datapath;
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |revision: Option<u64>| revision.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        writeln!(f, "gateway {}, region {}", self.gateway, self.region)?;
+        writeln!(f, "revision {}, in the file {}", number(self.revision), number(self.file_revision))?;
+        if self.detached {
+            writeln!(f, "{}", datapath::Error::Detached)?;
+        }
+        for problem in &self.problems {
+            writeln!(f, "problem: {problem}")?;
+        }
+        for difference in &self.differences {
+            writeln!(f, "difference: {difference}")?;
+        }
+
+        let mut interfaces = Table::new(["NAME", "STATE", "PROGRAM", "ID", "PORT", "PUBLIC KEY"]);
+        interfaces.push(self.users.row());
+        interfaces.extend(self.plants.iter().map(|plant| plant.interface.row()));
+        write!(f, "\ninterfaces\n{interfaces}")?;
+
+        let [handshake, endpoint, received, sent] = TUNNEL;
+        let mut certificates =
+            Table::new(["CERTIFICATE", "USER", "ADDRESS", "ROUTE SET", "ROUTES", handshake, endpoint, received, sent]);
+        certificates.extend(self.certificates.iter().map(|certificate| {
+            let [handshake, endpoint, received, sent] = tunnel(certificate.tunnel.as_ref());
+            [
+                certificate.certificate.clone(),
+                certificate.user.clone(),
+                certificate.address.to_string(),
+                shown(certificate.route_set),
+                shown(certificate.routes),
+                handshake,
+                endpoint,
+                received,
+                sent,
+            ]
+        }));
+        write!(f, "\ncertificates\n{certificates}")?;
+
+        let mut plants = Table::new(["PLANT", "OPERATOR", "INTERFACE", handshake, endpoint, received, sent]);
+        let mut subnets = Table::new(["PLANT", "REAL", "VIRTUAL"]);
+        for plant in &self.plants {
+            let [handshake, endpoint, received, sent] = tunnel(plant.tunnel.as_ref());
+            let (name, operator, interface) = (&plant.plant, &plant.operator, &plant.interface.name);
+            plants.push([name.clone(), operator.clone(), interface.clone(), handshake, endpoint, received, sent]);
+            let of_plant = plant.subnets.iter();
+            subnets.extend(of_plant.map(|subnet| [name.clone(), subnet.real.to_string(), subnet.virtual_.to_string()]));
+        }
+        write!(f, "\nplants\n{plants}\nsubnets\n{subnets}")?;
+
+        let Some(maps) = &self.maps else { return Ok(()) };
+        let mut route_sets = Table::new(["ID", "ROUTES", "PEERS"]);
+        route_sets
+            .extend(maps.route_sets.iter().map(|set| [set.id as usize, set.routes, set.peers].map(|n| n.to_string())));
+        let mut counters = Table::new(["VERDICT", "PACKETS", "BYTES"]);
+        let counted = maps.counters.iter().filter(|counter| counter.packets > 0);
+        counters.extend(counted.map(|c| [c.verdict.to_owned(), c.packets.to_string(), c.bytes.to_string()]));
+        let mut levels = Table::new(["MAP", "ENTRIES", "CAPACITY"]);
+        let filled = maps.fill_levels.iter();
+        levels
+            .extend(filled.map(|level| [level.map.to_owned(), level.entries.to_string(), level.capacity.to_string()]));
+        write!(f, "\nroute sets\n{route_sets}\ncounters\n{counters}\nmaps\n{levels}")
+    }
+}
+
+impl Interface {
+    fn row(&self) -> [String; 6] {
+        let state = match self.ifindex {
+            None => "absent",
+            Some(_) if self.up => "up",
+            Some(_) => "down",
+        };
+        let program = match self.program {
+            Program::Attached => "attached",
+            Program::Missing => "missing",
+            Program::Foreign => "foreign",
+        };
+        let port = self.ifindex.map(|_| self.listen_port);
+        [self.name.clone(), state.into(), program.into(), shown(self.program_id), shown(port), shown(self.public_key)]
+    }
+}
+
+/// Headings of [`tunnel`].
+const TUNNEL: [&str; 4] = ["HANDSHAKE", "ENDPOINT", "RECEIVED", "SENT"];
+
+fn tunnel(tunnel: Option<&Tunnel>) -> [String; 4] {
+    let Some(Tunnel { endpoint, handshake_seconds_ago, rx_bytes, tx_bytes }) = tunnel else {
+        return ["no peer".into(), String::new(), String::new(), String::new()];
+    };
+    let handshake = handshake_seconds_ago.map_or_else(|| "never".to_owned(), |seconds| format!("{seconds} s ago"));
+    [handshake, shown(*endpoint), format!("{rx_bytes} B"), format!("{tx_bytes} B")]
+}
+
+fn shown(value: Option<impl fmt::Display>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
