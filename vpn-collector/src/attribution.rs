@@ -1,8 +1,8 @@
 //! From numbers to names: who, which plant, whose plant.
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use tracing::{info, warn};
@@ -23,7 +23,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Names {
     path: PathBuf,
-    read: Option<(SystemTime, Directory)>,
+    /// What was read, and the inode it was read from: the agent replaces the file, so a new content has a new one.
+    read: Option<(u64, Directory)>,
 }
 
 impl Names {
@@ -36,14 +37,15 @@ impl Names {
     /// The directory as it is now. If the file cannot be read, the last one that could; ids are never reused, so
     /// an old directory may lack an entry but never has a wrong one.
     pub fn current(&mut self) -> Option<&Directory> {
-        let modified = std::fs::metadata(&self.path).and_then(|file| file.modified()).ok();
-        if let Some(modified) = modified
-            && self.read.as_ref().is_none_or(|(read, _)| *read != modified)
+        // Looked at before it is read: a file that is replaced in between is read again the next time.
+        let inode = std::fs::metadata(&self.path).map(|file| file.ino()).ok();
+        if let Some(inode) = inode
+            && self.read.as_ref().is_none_or(|(read, _)| *read != inode)
         {
             match Directory::read(&self.path) {
                 Ok(directory) => {
                     info!(revision = directory.revision, "directory read");
-                    self.read = Some((modified, directory));
+                    self.read = Some((inode, directory));
                 }
                 Err(error @ (Error::Io { .. } | Error::Json { .. } | Error::Format { .. })) => warn!("{error}"),
             }

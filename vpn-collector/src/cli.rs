@@ -10,7 +10,11 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::{config::Config, run, schema, store::Access};
+use crate::{
+    config::Config,
+    run, schema,
+    store::{self, Access},
+};
 
 /// Writes the audit of a VPN gateway host to ClickHouse.
 ///
@@ -60,7 +64,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Schema {
-    /// Create what is missing. Tables that are there already are not changed, but checked for their retention.
+    /// Create what is missing. Tables that are there already are not changed, but checked: engine, key, columns, retention.
     Apply {
         #[command(flatten)]
         config: ConfigFile,
@@ -112,7 +116,10 @@ impl ConfigFile {
 }
 
 async fn apply(config: &Config) -> anyhow::Result<()> {
-    let access = Access::beside(config).await?;
+    let access = match Access::beside(config).await {
+        Err(store::Error::NoStore { .. }) => Access::own(config).await?,
+        access => access?,
+    };
     let applied = schema::apply(&access.client, &config.clickhouse.database).await;
     access.close().await;
     Ok(applied?)

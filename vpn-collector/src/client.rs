@@ -1,8 +1,9 @@
 //! The official ClickHouse client, set up the one way that all of this program uses it.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use clickhouse::{Client, Compression};
+use tokio::time;
 
 use crate::{config::ClickHouse, endpoint::Credentials};
 
@@ -60,4 +61,18 @@ pub fn client(url: &str, config: &ClickHouse) -> Result<Client, Error> {
         Some(Credentials { password, .. }) => client.with_password(password),
         None => client,
     })
+}
+
+/// Waits for an answer of ClickHouse, but no longer than `limit`.
+///
+/// The client has no limit of its own: it would wait for a server that takes the connection and then stays silent for
+/// as long as that keeps the connection up.
+///
+/// # Errors
+/// Those of `answer`, and [`clickhouse::error::Error::TimedOut`].
+pub async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = clickhouse::error::Result<T>>,
+) -> clickhouse::error::Result<T> {
+    time::timeout(limit, answer).await.unwrap_or(Err(clickhouse::error::Error::TimedOut))
 }

@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 /// A change of the calendar by less than this is drift, and ignored.
 const STEP_NS: i128 = 1_000_000_000;
 
+/// The start of 2025. A host with an earlier date has not been told the date yet, and rows with such a date would be
+/// deleted as too old.
+const CALENDAR_START_NS: u64 = 1_735_689_600 * 1_000_000_000;
+
 /// The kernel's name for the present boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -44,20 +48,22 @@ struct Offset {
 }
 
 impl Clock {
-    /// Reads the offsets of this boot from `state_dir`, and adds the present one if it is new.
+    /// Reads the offsets of this boot from `state_dir`. [`Clock::observe`] has to be called before the first
+    /// conversion.
     ///
     /// # Errors
-    /// If the boot id cannot be read or the offsets not be written.
+    /// If the boot id or the offsets cannot be read. Other offsets would give flows other starts, and double them.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
         let boot = fs::read_to_string(BOOT_ID)?.trim().to_owned();
         let file = state_dir.join("clock.json");
-        let kept = match fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok()) {
-            Some(kept) if kept.boot == boot => kept,
-            _ => Kept { boot, offsets: Vec::new() },
+        let kept = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            bytes => Some(serde_json::from_slice::<Kept>(&bytes?).map_err(|error| {
+                io::Error::other(format!("{}: {error}; restore it, or remove it and restart the host", file.display()))
+            })?),
         };
-        let mut clock = Self { file, kept };
-        clock.observe()?;
-        Ok(clock)
+        let kept = kept.filter(|kept| kept.boot == boot).unwrap_or(Kept { boot, offsets: Vec::new() });
+        Ok(Self { file, kept })
     }
 
     /// The kernel's name for the present boot.
@@ -70,10 +76,13 @@ impl Clock {
     /// the old offset.
     ///
     /// # Errors
-    /// If a new offset cannot be written; it is then not used either.
+    /// If the calendar is not set yet, or a new offset cannot be written; it is then not used either.
     pub fn observe(&mut self) -> io::Result<()> {
         let boot_ns = now_ns(ClockId::Boottime);
         let real_ns = now_ns(ClockId::Realtime);
+        if real_ns < CALENDAR_START_NS {
+            return Err(io::Error::other("the host's date is before 2025; flows wait in the kernel until it is set"));
+        }
         let Some(kept) = self.kept.with(boot_ns, real_ns.saturating_sub(boot_ns)) else { return Ok(()) };
         vpn_directory::replace(&self.file, &serde_json::to_vec(&kept)?)?;
         self.kept = kept;
@@ -139,12 +148,20 @@ mod tests {
     fn a_restart_finds_the_same_offsets() {
         let folder = tempfile::tempdir().unwrap();
         let stamp = now_ns(ClockId::Boottime) - SECOND;
-        let first = Clock::open(folder.path()).unwrap().real_ns(stamp);
-        assert_eq!(Clock::open(folder.path()).unwrap().real_ns(stamp), first);
+        let open = || -> io::Result<Clock> {
+            let mut clock = Clock::open(folder.path())?;
+            clock.observe()?;
+            Ok(clock)
+        };
+        let first = open().unwrap().real_ns(stamp);
+        assert_eq!(open().unwrap().real_ns(stamp), first);
 
-        fs::write(folder.path().join("clock.json"), r#"{"boot":"another","offsets":[{"since_ns":0,"add_ns":1}]}"#)
-            .unwrap();
-        let again = Clock::open(folder.path()).unwrap().real_ns(stamp);
+        let file = folder.path().join("clock.json");
+        fs::write(&file, r#"{"boot":"another","offsets":[{"since_ns":0,"add_ns":1}]}"#).unwrap();
+        let again = open().unwrap().real_ns(stamp);
         assert!(again.abs_diff(first) < SECOND, "offsets of another boot are not used");
+
+        fs::write(&file, "{").unwrap();
+        assert!(open().is_err(), "offsets that cannot be read are not replaced by others");
     }
 }

@@ -1,11 +1,18 @@
 //! From the kernel's maps to rows, one batch at a time.
 //!
-//! There is never more than one batch under way. While ClickHouse is out of reach nothing new is read: what is in
-//! the maps is safe there, and its totals will be later ones when it is read.
+//! There is never more than one batch under way into a table. While ClickHouse does not take it nothing new is read
+//! for that table: what is in the maps is safe there, and its totals will be later ones when it is read.
 
-use std::{io, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    path::PathBuf,
+};
 
-use rustix::time::ClockId;
+use rustix::{
+    fs::{FlockOperation, flock},
+    time::ClockId,
+};
 use tokio::task::block_in_place;
 use tracing::{info, warn};
 
@@ -38,9 +45,12 @@ pub enum Error {
     /// See [`kernel::Error`].
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// The boot's clock offsets could not be kept.
-    #[error("clock offsets in state_dir: {0}")]
-    Clock(#[from] io::Error),
+    /// What must survive a restart cannot be read or kept, or the date is not set.
+    #[error("state_dir: {0}")]
+    State(#[from] io::Error),
+    /// Another collector works for the same maps.
+    #[error("state_dir is in use by another vpn-collector run; one per gateway host")]
+    Locked,
 }
 
 /// Reads the kernel and writes rows.
@@ -51,6 +61,9 @@ pub struct Collector {
     sweep: Sweep,
     names: Names,
     clock: Clock,
+    identity: Identity,
+    /// Held while this collector lives.
+    _lock: File,
     flows: Writer<FlowRow>,
     denials: Writer<DenialRow>,
     /// What the writers hold.
@@ -63,15 +76,20 @@ impl Collector {
     /// A collector that has read nothing yet.
     ///
     /// # Errors
-    /// [`Error::Clock`].
+    /// [`Error::State`], [`Error::Locked`].
     pub fn new(config: &Config, client: &clickhouse::Client) -> Result<Self, Error> {
-        std::fs::create_dir_all(&config.state_dir)?;
+        fs::create_dir_all(&config.state_dir)?;
+        let lock = File::create(config.state_dir.join("lock"))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_held| Error::Locked)?;
+        let clock = Clock::open(&config.state_dir)?;
         Ok(Self {
             pin_dir: config.pin_dir.clone(),
             kernel: None,
             sweep: Sweep::default(),
             names: Names::new(&config.directory),
-            clock: Clock::open(&config.state_dir)?,
+            identity: Identity::open(&config.state_dir, clock.boot())?,
+            clock,
+            _lock: lock,
             flows: Writer::new(client.clone(), config.flush.rows),
             denials: Writer::new(client.clone(), config.flush.rows),
             pending: Batch::default(),
@@ -85,10 +103,22 @@ impl Collector {
     /// See [`Error`]; the next pass takes it up again.
     pub async fn pass(&mut self, scope: Scope) -> Result<(), Error> {
         self.clock.observe()?;
-        self.store().await?;
-        let Some(batch) = block_in_place(|| self.read(scope))? else { return Ok(()) };
-        self.pending = self.attribute(batch);
-        self.store().await
+        let earlier = self.store().await;
+        if !self.flows.is_empty() && !self.denials.is_empty() {
+            return earlier;
+        }
+        // Asked before the maps are read, so that what is read then is all that they will ever hold.
+        let replaced =
+            scope == Scope::Maps && self.kernel.as_ref().is_some_and(|kernel| !kernel.is_pinned(&self.pin_dir));
+        if let Some(batch) = block_in_place(|| self.read(scope))? {
+            self.attribute(batch);
+            self.store().await?;
+        }
+        if replaced {
+            info!("the agent has made new maps, the old ones are stored");
+            (self.kernel, self.sweep) = (None, Sweep::default());
+        }
+        earlier
     }
 
     /// Rows that ClickHouse has not acknowledged.
@@ -119,47 +149,62 @@ impl Collector {
         }
     }
 
-    /// Makes rows of a batch. What the directory has no name for yet is left out, so that it counts as not stored
-    /// and comes again.
-    fn attribute(&mut self, batch: Batch) -> Batch {
+    /// Makes rows of a batch, for the tables that have taken what they were given before. What the directory has no
+    /// name for yet is left out, so that it counts as not stored and comes again.
+    fn attribute(&mut self, batch: Batch) {
         let Some(directory) = self.names.current() else {
             if !batch.is_empty() {
                 warn!("the agent has published no directory yet; flows wait in the kernel");
             }
-            return Batch::default();
+            return;
         };
-        let identity = Identity::new(&directory.gateway, self.clock.boot());
-        let attribution = Attribution { directory, clock: &self.clock, identity: &identity };
-        let total = batch.flows.len() + batch.denials.len();
-        let mut named = Batch::default();
-        for snapshot in batch.flows {
-            if let Some(row) = attribution.flow(&snapshot) {
+        let attribution = Attribution { directory, clock: &self.clock, identity: &self.identity };
+        let mut nameless = 0;
+        if self.flows.is_empty() {
+            for snapshot in batch.flows {
+                let Some(row) = attribution.flow(&snapshot) else {
+                    nameless += 1;
+                    continue;
+                };
                 self.flows.push(row);
-                named.flows.push(snapshot);
+                self.pending.flows.push(snapshot);
             }
         }
-        for (key, denial) in batch.denials {
-            if let Some(row) = attribution.denial(&key, &denial) {
+        if self.denials.is_empty() {
+            for (key, denial) in batch.denials {
+                let Some(row) = attribution.denial(&key, &denial) else {
+                    nameless += 1;
+                    continue;
+                };
                 self.denials.push(row);
-                named.denials.push((key, denial));
+                self.pending.denials.push((key, denial));
             }
         }
-        let nameless = total - named.flows.len() - named.denials.len();
         if nameless > 0 {
             warn!(nameless, "the directory has no name for some ids yet; they wait in the kernel");
         }
-        named
     }
 
     /// Sends the writers' rows and notes that they are stored. A table that fails does not hold up the other.
     async fn store(&mut self) -> Result<(), Error> {
         let flows = self.flows.flush().await;
         let denials = self.denials.flush().await;
-        flows.and(denials)?;
-        let stored = std::mem::take(&mut self.pending);
-        if let Some(kernel) = &mut self.kernel {
-            self.sweep.stored(kernel, &stored)?;
+        if denials.is_ok() {
+            self.sweep.denials_stored(&std::mem::take(&mut self.pending.denials));
         }
-        Ok(())
+        match (flows, denials) {
+            (Ok(()), denials) => {
+                let stored = std::mem::take(&mut self.pending.flows);
+                if let Some(kernel) = &mut self.kernel {
+                    self.sweep.flows_stored(kernel, &stored)?;
+                }
+                Ok(denials?)
+            }
+            (Err(flows), Err(denials)) => {
+                warn!("{denials}");
+                Err(flows.into())
+            }
+            (Err(flows), Ok(())) => Err(flows.into()),
+        }
     }
 }

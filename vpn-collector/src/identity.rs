@@ -1,5 +1,7 @@
 //! Ids that follow from what they name, so that a restart gives the same ones and nothing need be remembered.
 
+use std::{fs, io, path::Path};
+
 use uuid::Uuid;
 use vpn_ebpf_common::{
     denial::DenialKey,
@@ -9,19 +11,40 @@ use vpn_ebpf_common::{
 /// Namespace of this product's name-based ids (RFC 9562, version 5).
 const NAMESPACE: Uuid = Uuid::from_u128(0x7b0a_3c1e_5d42_5f8e_9a66_0d3b_91c7_e2f4);
 
-/// Names flows and denials of one gateway host in one boot. Times count from the boot, so the boot belongs into
-/// the id; addresses and ports repeat from host to host, so the host does, too.
+/// The kernel's source of random ids.
+const RANDOM_ID: &str = "/proc/sys/kernel/random/uuid";
+
+/// Names flows and denials of one host in one boot. Times count from the boot, so the boot belongs into the id;
+/// addresses and ports repeat from host to host, so the host does, too.
 #[derive(Clone, Debug)]
 pub struct Identity {
     host: Vec<u8>,
 }
 
 impl Identity {
-    /// For a gateway by its name in the fleet, and a boot by the kernel's id of it.
-    #[must_use]
-    pub fn new(gateway: &str, boot: &str) -> Self {
-        // The boot id has a fixed length, so no two pairs give the same bytes.
-        Self { host: [boot.as_bytes(), b" ", gateway.as_bytes()].concat() }
+    /// For this host in a boot, by the kernel's id of it. The host's own id is drawn once and kept in `state_dir`: a
+    /// name could be changed while flows live, and would double them.
+    ///
+    /// # Errors
+    /// If the id cannot be read or kept.
+    pub fn open(state_dir: &Path, boot: &str) -> io::Result<Self> {
+        let file = state_dir.join("host-id");
+        let host = match fs::read_to_string(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let drawn = fs::read_to_string(RANDOM_ID)?;
+                vpn_directory::replace(&file, drawn.as_bytes())?;
+                drawn
+            }
+            kept => kept?,
+        };
+        let host = host.trim().parse().map_err(|error| {
+            io::Error::other(format!("{}: not an id ({error}); restore it from a backup", file.display()))
+        })?;
+        Ok(Self::new(host, boot))
+    }
+
+    fn new(host: Uuid, boot: &str) -> Self {
+        Self { host: [host.as_bytes(), boot.as_bytes()].concat() }
     }
 
     /// Id of a flow: the same for every snapshot of it, and of no other flow.
@@ -79,7 +102,7 @@ mod tests {
             },
             opened_ns: 5,
         };
-        let here = Identity::new("gateway-1", "boot-1");
+        let here = Identity::new(Uuid::from_u128(1), "boot-1");
         let flow = |change: fn(&mut ClosedKey)| {
             let mut key = key;
             change(&mut key);
@@ -94,10 +117,20 @@ mod tests {
             flow(|key| key.flow.device_port += 1),
             flow(|key| key.flow.protocol = 17),
             flow(|key| key.flow.device = Ipv4Addr::new(192, 168, 1, 21).into()),
-            Identity::new("gateway-2", "boot-1").flow(&key),
-            Identity::new("gateway-1", "boot-2").flow(&key),
+            Identity::new(Uuid::from_u128(2), "boot-1").flow(&key),
+            Identity::new(Uuid::from_u128(1), "boot-2").flow(&key),
         ];
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
-        assert_eq!(ids[0], Identity::new("gateway-1", "boot-1").flow(&key), "and nothing else does");
+        assert_eq!(ids[0], Identity::new(Uuid::from_u128(1), "boot-1").flow(&key), "and nothing else does");
+    }
+
+    #[test]
+    fn a_host_keeps_its_id_and_another_has_its_own() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let host = |folder: &tempfile::TempDir| Identity::open(folder.path(), "boot-1").unwrap().host;
+        assert_eq!(host(&here), host(&here));
+        assert_ne!(host(&here), host(&there));
+        fs::write(here.path().join("host-id"), "rubbish").unwrap();
+        assert!(Identity::open(here.path(), "boot-1").is_err(), "a new id would double every live flow");
     }
 }

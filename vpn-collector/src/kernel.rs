@@ -1,8 +1,8 @@
 //! The pinned maps as the collector uses them: it reads all, and removes what has been stored.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, RingBuf};
 use vpn_ebpf_common::{
     LAYOUT,
     denial::{Denial, DenialKey},
@@ -17,6 +17,8 @@ const NO_EXIST: u64 = 1;
 
 /// The maps.
 pub struct Kernel {
+    /// The kernel's number of FLOWS.
+    flows_id: u32,
     flows: HashMap<MapData, FlowKey, Flow>,
     closed: HashMap<MapData, ClosedKey, Flow>,
     denied: HashMap<MapData, DenialKey, Denial>,
@@ -32,19 +34,32 @@ pub struct Error {
     source: MapError,
 }
 
+/// What became of the wish to end a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is in CLOSED.
+    Moved,
+    /// It is not over, or someone else is ending it.
+    NotNow,
+    /// CLOSED is full; the flow stays in FLOWS, where it is as safe.
+    Full,
+}
+
 impl Kernel {
     /// Opens the maps that the agent pinned below `pin_dir`.
     ///
     /// # Errors
     /// [`Error`]; a missing map means that no agent of this layout version has run since the machine started.
     pub fn open(pin_dir: &Path) -> Result<Self, Error> {
-        let maps = pin_dir.join(format!("v{LAYOUT}")).join("maps");
+        let maps = maps_dir(pin_dir);
         let open = |map| {
             let data = MapData::from_pin(maps.join(map)).map_err(|source| Error { map, source })?;
             Map::from_map_data(data).map_err(|source| Error { map, source })
         };
         let typed = |map| move |source| Error { map, source };
+        let flows_info = MapInfo::from_pin(maps.join(names::FLOWS)).map_err(typed(names::FLOWS))?;
         Ok(Self {
+            flows_id: flows_info.id(),
             flows: open(names::FLOWS)?.try_into().map_err(typed(names::FLOWS))?,
             closed: open(names::CLOSED)?.try_into().map_err(typed(names::CLOSED))?,
             denied: open(names::DENIED)?.try_into().map_err(typed(names::DENIED))?,
@@ -87,39 +102,67 @@ impl Kernel {
         Ok(gateway.idle)
     }
 
-    /// Moves a flow that is over from FLOWS to CLOSED; false if it is not over, or a program was quicker.
+    /// Moves a flow that is over from FLOWS to CLOSED.
     ///
     /// Adding to CLOSED is the claim, as in the programs: whoever succeeds removes it from FLOWS. A claim whose
     /// owner died before that heals by itself: once it is stored and forgotten, the flow is claimed again and stored
     /// again under the same id with the same totals, which changes nothing.
     ///
     /// # Errors
-    /// [`Error`]; CLOSED may be full. The flow then stays in FLOWS, where it is as safe.
-    pub fn end(&mut self, key: &FlowKey, now_ns: u64, limits: &IdleLimits) -> Result<bool, Error> {
+    /// [`Error`].
+    pub fn end(&mut self, key: &FlowKey, now_ns: u64, limits: &IdleLimits) -> Result<End, Error> {
         let flows = |source| Error { map: names::FLOWS, source };
         // Read again: the sweep's copy may be from before the flow's last packet.
         let flow = match self.flows.get(key, 0) {
             Ok(flow) if flow.age(now_ns, limits.of(key.protocol)) == Age::Over => flow,
-            Ok(_) | Err(MapError::KeyNotFound) => return Ok(false),
+            Ok(_) | Err(MapError::KeyNotFound) => return Ok(End::NotNow),
             Err(source) => return Err(flows(source)),
         };
         let closed = ClosedKey { flow: *key, opened_ns: flow.opened_ns };
         match self.closed.insert(closed, flow, NO_EXIST) {
             Ok(()) => {}
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
-                return Ok(false);
+            Err(source) => {
+                return match errno(&source) {
+                    Some(libc::EEXIST) => Ok(End::NotNow),
+                    Some(libc::E2BIG) => Ok(End::Full),
+                    _ => Err(Error { map: names::CLOSED, source }),
+                };
             }
-            Err(source) => return Err(Error { map: names::CLOSED, source }),
         }
         self.flows.remove(key).map_err(flows)?;
-        Ok(true)
+        Ok(End::Moved)
     }
 
-    /// Removes a finished flow that has been stored.
+    /// Removes a finished flow that has been stored. One that is gone already is as good as removed.
     ///
     /// # Errors
     /// [`Error`].
     pub fn forget(&mut self, key: &ClosedKey) -> Result<(), Error> {
-        self.closed.remove(key).map_err(|source| Error { map: names::CLOSED, source })
+        match self.closed.remove(key) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(source) if errno(&source) != Some(libc::ENOENT) => Err(Error { map: names::CLOSED, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether these maps are the ones that are pinned below `pin_dir` now. The agent makes new ones when it was
+    /// told to forget the old.
+    #[must_use]
+    pub fn is_pinned(&self, pin_dir: &Path) -> bool {
+        let pinned = MapInfo::from_pin(maps_dir(pin_dir).join(names::FLOWS)).map(|info| info.id());
+        pinned.is_ok_and(|id| id == self.flows_id)
+    }
+}
+
+/// Where the agent pins the maps of this layout version.
+fn maps_dir(pin_dir: &Path) -> PathBuf {
+    pin_dir.join(format!("v{LAYOUT}")).join("maps")
+}
+
+/// The error number of a failed system call.
+fn errno(error: &MapError) -> Option<i32> {
+    match error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
     }
 }

@@ -1,9 +1,10 @@
 //! The rows of the audit tables, field by field as in `schema/*.sql`.
 //!
 //! Every row is a snapshot: the totals of one flow or one denied attempt so far, under its id. ClickHouse merges
-//! the rows of one id by taking the greatest value of each column, so a snapshot that is sent twice, late or out
-//! of order changes nothing. This holds only if the columns of the sort key (`operator`, `plant`, `opened` or
-//! `first_seen`, and the id) are the same in every snapshot of an id.
+//! the rows of one id by taking the greatest value of each column, and all that is in any of its organisations, so a
+//! snapshot that is sent twice, late or out of order changes nothing. This holds only if the columns of the sort key
+//! are the same in every snapshot of an id: `operator`, `plant`, `opened` and `flow` of a flow, `first_seen` and
+//! `denial` of a denied attempt.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -23,15 +24,15 @@ pub struct FlowRow {
     /// The same in every snapshot of the flow, and of no other.
     #[serde(with = "clickhouse::serde::uuid")]
     pub flow: Uuid,
-    /// Organisation that operates the plant.
+    /// Organisation that operates the plant. The same in every snapshot of the flow.
     pub operator: String,
-    /// Plant id of the desired state.
+    /// Plant id of the desired state. The same in every snapshot of the flow.
     pub plant: String,
     /// User id of the desired state.
     pub user: String,
     /// Certificate id of the desired state.
     pub certificate: String,
-    /// Organisations the user was a member of, sorted.
+    /// Organisations the user was a member of. Read from the table they are in no order.
     pub organisations: Vec<String>,
     /// Name of the gateway host.
     pub gateway: String,
@@ -77,15 +78,16 @@ pub struct DenialRow {
     /// The same in every snapshot of the attempt, and of no other.
     #[serde(with = "clickhouse::serde::uuid")]
     pub denial: Uuid,
-    /// Organisation that operates the plant; empty where the address belongs to no single plant.
+    /// Organisation that operates the plant; empty where the address belongs to no single plant, or to one that is
+    /// not known yet. A later snapshot may name it, but none may name another.
     pub operator: String,
-    /// Plant id of the desired state; empty where the address belongs to no single plant.
+    /// Plant id of the desired state; empty as `operator` is.
     pub plant: String,
     /// User id of the desired state.
     pub user: String,
     /// Certificate id of the desired state.
     pub certificate: String,
-    /// Organisations the user was a member of, sorted.
+    /// Organisations the user was a member of. Read from the table they are in no order.
     pub organisations: Vec<String>,
     /// Name of the gateway host.
     pub gateway: String,

@@ -1,6 +1,6 @@
 //! The collector's main loop, and serving the embedded store alone.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use tokio::time::{self, MissedTickBehavior};
 use tracing::{info, warn};
@@ -8,9 +8,12 @@ use tracing::{info, warn};
 use crate::{
     collector::{self, Collector, Scope},
     config::Config,
-    schema,
+    embedded, schema,
     store::{self, Access},
 };
+
+/// Between two attempts to create the audit tables.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why the collector did not start.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +36,23 @@ pub enum Error {
 /// # Errors
 /// See [`Error`], at the start only. Later failures are logged, and the rows sent again.
 pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
-    let access = Access::own(config).await?;
-    schema::apply(&access.client, &config.clickhouse.database).await?;
+    tokio::pin!(stop);
+    let access = tokio::select! {
+        () = &mut stop => return Ok(()),
+        access = open(config) => access?,
+    };
+    tokio::select! {
+        () = &mut stop => {
+            access.close().await;
+            return Ok(());
+        }
+        applied = apply_schema(config, &access) => applied?,
+    }
     let mut collector = Collector::new(config, &access.client)?;
     let mut sweeps = time::interval(config.sweep());
     let mut events = time::interval(config.flush.interval());
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Skip);
     events.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    tokio::pin!(stop);
     info!(clickhouse = %access.url, "the audit tables are in place");
     loop {
         let scope = tokio::select! {
@@ -69,6 +81,32 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<()
     access.close().await;
     info!("ended");
     Ok(())
+}
+
+/// Opens the store as soon as nobody else has it: a query that was begun before this program may still run.
+async fn open(config: &Config) -> Result<Access, Error> {
+    loop {
+        match Access::own(config).await {
+            Err(store::Error::Store(error @ embedded::Error::Locked { .. })) => {
+                warn!("flows wait in the kernel, trying again: {error}");
+                time::sleep(RETRY).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Creates what is missing, as soon as ClickHouse lets it: a server may start later than this host.
+async fn apply_schema(config: &Config, access: &Access) -> Result<(), Error> {
+    loop {
+        match schema::apply(&access.client, &config.clickhouse.database).await {
+            Err(error @ schema::Error::Statement { .. }) => {
+                warn!(clickhouse = %access.url, "flows wait in the kernel, trying again: {error}");
+                time::sleep(RETRY).await;
+            }
+            applied => return Ok(applied?),
+        }
+    }
 }
 
 fn warn_of(result: Result<(), collector::Error>) {

@@ -1,5 +1,7 @@
 //! Where this process finds ClickHouse: a server, this process, or another collector on this host.
 
+use std::path::PathBuf;
+
 use clickhouse::Client;
 use tokio::net::TcpStream;
 
@@ -16,6 +18,12 @@ pub enum Error {
     /// No `[embedded]` table.
     #[error("[embedded] is missing in the configuration; give library and path of the embedded store")]
     NotConfigured,
+    /// Nothing was ever stored.
+    #[error("embedded.path {}: no store yet; `vpn-collector run` makes it", path.display())]
+    NoStore {
+        /// Where it would be.
+        path: PathBuf,
+    },
     /// See [`client::Error`].
     #[error(transparent)]
     Client(#[from] client::Error),
@@ -54,12 +62,17 @@ impl Access {
     /// # Errors
     /// See [`Error`].
     pub async fn beside(config: &Config) -> Result<Self, Error> {
-        match (&config.clickhouse.url, &config.embedded) {
-            (None, Some(Embedded { listen, .. })) if TcpStream::connect(listen).await.is_ok() => {
-                Self::at(format!("http://{listen}"), config)
-            }
-            _ => Self::own(config).await,
+        let (None, Some(Embedded { listen, path, .. })) = (&config.clickhouse.url, &config.embedded) else {
+            return Self::own(config).await;
+        };
+        if TcpStream::connect(listen).await.is_ok() {
+            return Self::at(format!("http://{listen}"), config);
         }
+        // A store that this command made would be in the way of a collector that is about to make it.
+        if !path.exists() {
+            return Err(Error::NoStore { path: path.clone() });
+        }
+        Self::serve(config).await
     }
 
     /// Opens the embedded store and serves it, whether or not there is a server as well.

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use vpn_ebpf_common::{
     denial::{Denial, DenialKey},
-    event::Event,
+    event::{Denied, Event, FlowOpened},
     flow::{Age, ClosedKey, Flow, FlowKey},
 };
 
-use crate::kernel::{Error, Kernel};
+use crate::kernel::{End, Error, Kernel};
 
 /// A flow's totals at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,12 @@ impl Batch {
 /// Remembers what was stored.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// Packets of each live flow, both ways, when it was last stored.
-    flows: HashMap<ClosedKey, u64>,
-    /// First refusal and number of attempts when each was last stored.
-    denials: HashMap<DenialKey, (u64, u64)>,
+    /// State of each live flow when it was last stored, and the pass that saw it last.
+    flows: HashMap<ClosedKey, (Flow, u64)>,
+    /// State of each refused destination when it was last stored.
+    denials: HashMap<DenialKey, Denial>,
+    /// Counts calls of [`Sweep::all`].
+    pass: u64,
 }
 
 impl Sweep {
@@ -56,10 +58,14 @@ impl Sweep {
         let mut batch = Batch::default();
         for event in std::iter::from_fn(|| kernel.event()).take(limit) {
             match event {
-                Event::FlowOpened(opened) => self.add_live(&mut batch, opened.key, opened.flow),
-                Event::Denied(denied) => self.add_denial(&mut batch, denied.key, denied.denial),
+                Event::FlowOpened(FlowOpened { key, flow, .. }) => {
+                    batch.flows.push(live(key, flow));
+                }
+                Event::Denied(Denied { key, denial, .. }) => batch.denials.push((key, denial)),
             }
         }
+        batch.flows.retain(|snapshot| !self.flows.contains_key(&snapshot.key));
+        batch.denials.retain(|(key, _)| !self.denials.contains_key(key));
         batch
     }
 
@@ -69,19 +75,27 @@ impl Sweep {
     /// See [`Error`]; nothing is lost by it.
     pub fn all(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<Batch, Error> {
         let limits = kernel.idle_limits()?;
+        self.pass += 1;
         let mut batch = Batch::default();
         let mut over = Vec::new();
         for entry in kernel.flows() {
             let (key, flow) = entry?;
             if flow.age(now_ns, limits.of(key.protocol)) == Age::Over {
-                over.push(key);
+                over.push((key, flow));
             } else {
                 self.add_live(&mut batch, key, flow);
             }
         }
-        for key in over {
-            kernel.end(&key, now_ns, &limits)?;
+        let mut full = false;
+        for (key, flow) in over {
+            full = full || kernel.end(&key, now_ns, &limits)? == End::Full;
+            if full {
+                // It has to wait for room, but its totals need not.
+                self.add_live(&mut batch, key, flow);
+            }
         }
+        let pass = self.pass;
+        self.flows.retain(|_, (_, seen)| *seen == pass);
         for entry in kernel.closed() {
             let (key, flow) = entry?;
             batch.flows.push(Snapshot { key, flow, closed: true });
@@ -89,46 +103,46 @@ impl Sweep {
         let denials = kernel.denials().collect::<Result<HashMap<_, _>, _>>()?;
         // What the kernel has forgotten need not be remembered here.
         self.denials.retain(|key, _| denials.contains_key(key));
-        for (key, denial) in denials {
-            self.add_denial(&mut batch, key, denial);
-        }
+        batch.denials.extend(denials.into_iter().filter(|(key, denial)| self.denials.get(key) != Some(denial)));
         Ok(batch)
     }
 
-    /// Notes that a batch was stored, and lets the kernel forget finished flows.
+    /// Notes that flows were stored, and lets the kernel forget finished ones.
     ///
     /// # Errors
     /// See [`Error`]; a flow that the kernel still has is stored again, which changes nothing.
-    pub fn stored(&mut self, kernel: &mut Kernel, batch: &Batch) -> Result<(), Error> {
-        for Snapshot { key, flow, closed } in &batch.flows {
+    pub fn flows_stored(&mut self, kernel: &mut Kernel, flows: &[Snapshot]) -> Result<(), Error> {
+        for Snapshot { key, flow, closed } in flows {
             if *closed {
                 kernel.forget(key)?;
                 self.flows.remove(key);
             } else {
-                self.flows.insert(*key, packets(flow));
+                self.flows.insert(*key, (*flow, self.pass));
             }
-        }
-        for (key, denial) in &batch.denials {
-            self.denials.insert(*key, (denial.first_ns, denial.attempts));
         }
         Ok(())
     }
 
-    fn add_live(&self, batch: &mut Batch, key: FlowKey, flow: Flow) {
-        let key = ClosedKey { flow: key, opened_ns: flow.opened_ns };
-        if self.flows.get(&key) != Some(&packets(&flow)) {
-            batch.flows.push(Snapshot { key, flow, closed: false });
-        }
+    /// Notes that refusals were stored.
+    pub fn denials_stored(&mut self, denials: &[(DenialKey, Denial)]) {
+        self.denials.extend(denials.iter().copied());
     }
 
-    fn add_denial(&self, batch: &mut Batch, key: DenialKey, denial: Denial) {
-        if self.denials.get(&key) != Some(&(denial.first_ns, denial.attempts)) {
-            batch.denials.push((key, denial));
+    /// All of the state is compared, not a counter alone: a copy that the kernel made between two additions to the
+    /// same flow must not be taken for the whole.
+    fn add_live(&mut self, batch: &mut Batch, key: FlowKey, flow: Flow) {
+        let snapshot = live(key, flow);
+        match self.flows.get_mut(&snapshot.key) {
+            Some((stored, seen)) if *stored == flow => *seen = self.pass,
+            Some((_, seen)) => {
+                *seen = self.pass;
+                batch.flows.push(snapshot);
+            }
+            None => batch.flows.push(snapshot),
         }
     }
 }
 
-/// A flow that moved has more packets.
-const fn packets(flow: &Flow) -> u64 {
-    flow.to_plant.packets + flow.to_user.packets
+const fn live(key: FlowKey, flow: Flow) -> Snapshot {
+    Snapshot { key: ClosedKey { flow: key, opened_ns: flow.opened_ns }, flow, closed: false }
 }

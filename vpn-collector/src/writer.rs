@@ -4,13 +4,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use clickhouse::Client;
 
-use crate::row::Record;
+use crate::{client::within, row::Record};
 
-/// How long one piece of an insert may wait for the network.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long ClickHouse may take to acknowledge an insert.
-const END_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one insert may take, from the connection to the acknowledgement, unless [`Writer::with_limit`] says
+/// otherwise.
+pub const INSERT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why rows were not written. They are kept for the next attempt in every case.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +21,7 @@ pub enum Error {
         /// What the client said.
         source: clickhouse::error::Error,
     },
-    /// Connected, but no answer in time.
+    /// The writer's limit went by without an acknowledgement.
     #[error("ClickHouse did not acknowledge rows for {table} in time, they are kept and sent again: {source}")]
     TimedOut {
         /// The table concerned.
@@ -76,6 +74,7 @@ pub struct Counters {
 pub struct Writer<R> {
     client: Client,
     batch: usize,
+    limit: Duration,
     rows: VecDeque<R>,
     counters: Counters,
 }
@@ -84,7 +83,14 @@ impl<R: Record> Writer<R> {
     /// A writer of at most `batch` rows per insert. Connects to nothing yet.
     #[must_use]
     pub const fn new(client: Client, batch: usize) -> Self {
-        Self { client, batch, rows: VecDeque::new(), counters: Counters::ZERO }
+        Self { client, batch, limit: INSERT_LIMIT, rows: VecDeque::new(), counters: Counters::ZERO }
+    }
+
+    /// With another limit than [`INSERT_LIMIT`] for each insert.
+    #[must_use]
+    pub const fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Takes a row; nothing is sent before [`Writer::flush`].
@@ -112,6 +118,9 @@ impl<R: Record> Writer<R> {
 
     /// Sends what there is, oldest first. May be cancelled at any point: rows go only once they are acknowledged.
     ///
+    /// Goes on only while ClickHouse acknowledges each insert within the limit. If it stays silent this returns
+    /// [`Error::TimedOut`] after one limit.
+    ///
     /// # Errors
     /// See [`Error`]; rows from the failed insert on are still there.
     pub async fn flush(&mut self) -> Result<(), Error> {
@@ -128,13 +137,19 @@ impl<R: Record> Writer<R> {
     }
 
     async fn insert(&self, count: usize) -> clickhouse::error::Result<()> {
-        let mut insert = self.client.insert::<R>(R::TABLE).await?.with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT));
-        for row in self.rows.iter().take(count) {
-            insert.write(row).await?;
-        }
-        insert.end().await
+        // One limit around all of it. The client's own begin after it has asked for the table's columns.
+        within(self.limit, async {
+            let mut insert = self.client.insert::<R>(R::TABLE).await?;
+            for row in self.rows.iter().take(count) {
+                insert.write(row).await?;
+            }
+            insert.end().await
+        })
+        .await
     }
 
+    /// The client remembers the table's columns. Where they may be why, it is made to ask again at the next attempt:
+    /// somebody may have corrected them.
     async fn failed(&mut self, source: clickhouse::error::Error) -> Error {
         use clickhouse::error::Error as Source;
         let table = R::TABLE;
@@ -149,11 +164,11 @@ impl<R: Record> Writer<R> {
             }
             Source::BadResponse(_) => {
                 self.counters.refused += 1;
+                self.client.clear_cached_metadata().await;
                 Error::Refused { table, source }
             }
             _ => {
                 self.counters.mismatched += 1;
-                // The client remembers the table's columns; they may be corrected by the next attempt.
                 self.client.clear_cached_metadata().await;
                 Error::Mismatch { table, source }
             }

@@ -2,6 +2,7 @@
 -- add GROUP BY flow: rows that are not merged yet stand side by side.
 -- Sorted for "who touched this plant between … and …". The month of the flow's start is the partition, so that a
 -- late snapshot lies beside the earlier ones and is merged with them.
+-- The greatest of two sets of organisations would be no answer, so they merge to what is in any.
 CREATE TABLE IF NOT EXISTS {database}.flows
 (
     flow UUID COMMENT 'The same in all snapshots of a flow',
@@ -9,7 +10,7 @@ CREATE TABLE IF NOT EXISTS {database}.flows
     plant LowCardinality(String) COMMENT 'Plant id',
     user SimpleAggregateFunction(max, String) COMMENT 'User id',
     certificate SimpleAggregateFunction(max, String) COMMENT 'Certificate id, which stands for the WireGuard key',
-    organisations SimpleAggregateFunction(max, Array(String)) COMMENT 'Organisations the user was a member of',
+    organisations SimpleAggregateFunction(groupUniqArrayArray, Array(String)) COMMENT 'Organisations of the user, unordered',
     gateway SimpleAggregateFunction(max, String) COMMENT 'Gateway host that forwarded the flow',
     region SimpleAggregateFunction(max, String) COMMENT 'Region of the gateway',
     protocol SimpleAggregateFunction(max, UInt8) COMMENT 'IANA protocol number: 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6',
