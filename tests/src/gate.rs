@@ -11,9 +11,9 @@ use aya::{
     maps::HashMap,
     programs::{TestRun as _, TestRunOptions},
 };
-use vpn_agent::datapath::{Datapath, Sizes, fill::Content, read::Maps as _};
+use vpn_agent::datapath::{Datapath, OBJECT, Sizes, fill::Content, read::Maps as _};
 use vpn_ebpf_common::{
-    Address, Prefix,
+    Address, Prefix, Verdict,
     flow::{ClosedKey, Flow, FlowKey, Traffic},
     gateway::{Gateway, IdleLimits},
     names::{CLOSED, FLOWS},
@@ -109,7 +109,7 @@ impl Gate {
     /// # Panics
     /// Without root.
     pub fn with(sizes: &Sizes) -> Self {
-        Self::filled(Datapath::unpinned(sizes).expect("the programs load; this test needs root"))
+        Self::filled(Datapath::unpinned(OBJECT, sizes).expect("the programs load; this test needs root"))
     }
 
     /// With small maps, pinned below a folder of a BPF file system.
@@ -118,6 +118,27 @@ impl Gate {
     /// Without root.
     pub fn pinned(pin_dir: &Path) -> Self {
         Self::filled(Datapath::open(pin_dir, &sizes()).expect("the programs load; this test needs root"))
+    }
+
+    /// With programs that ask for more room in front of the packet than the kernel has, to see what they do when they
+    /// do not get it: the kernel always has the 14 bytes that they ask for.
+    ///
+    /// # Panics
+    /// Without root, or if the object has changed so that the places are not found.
+    #[must_use]
+    pub fn without_headroom() -> Self {
+        /// `r2 = -14`, the second argument of `bpf_xdp_adjust_head`, without its first byte: compilers write it as a
+        /// move of 32 bits, of 64, or as a wide load.
+        const ASK: [u8; 7] = [2, 0, 0, 0xf2, 0xff, 0xff, 0xff];
+        const MOVES: [u8; 3] = [0xb4, 0xb7, 0x18];
+        let mut object = OBJECT.to_vec();
+        let asks = |at: &usize| MOVES.contains(&object[*at]) && object[at + 1..at + 8] == ASK;
+        let places: Vec<_> = (0..object.len() / 8).map(|at| 8 * at).filter(asks).collect();
+        assert_eq!(places.len(), 2, "one in each program");
+        for at in places {
+            object[at + 4..at + 8].copy_from_slice(&(-4_096_i32).to_le_bytes());
+        }
+        Self::filled(Datapath::unpinned(&object, &sizes()).expect("the programs load; this test needs root"))
     }
 
     fn filled(mut datapath: Datapath) -> Self {
@@ -148,6 +169,15 @@ impl Gate {
     /// If the map cannot be read.
     pub fn flow(&self) -> Option<Flow> {
         self.datapath.flows().unwrap().get(&key()).copied()
+    }
+
+    /// Refused packets that were recorded under a verdict.
+    ///
+    /// # Panics
+    /// If the map cannot be read.
+    pub fn denied(&self, verdict: Verdict) -> u64 {
+        let denials = self.datapath.denials().unwrap();
+        denials.iter().filter(|(key, _)| key.verdict == verdict as u8).map(|(_, denial)| denial.attempts).sum()
     }
 
     /// Puts a flow into FLOWS.

@@ -3,10 +3,10 @@
 //! Each test has a store of its own in a process of its own, as a process can open one data directory only.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     io::{Read as _, Write as _},
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
@@ -20,8 +20,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vpn_collector::{
     client::client,
-    config::Config,
+    config::{ClickHouse, Config},
     row::{DenialRow, FlowRow, Record, mapped},
+    schema,
     writer::{self, Writer},
 };
 
@@ -85,32 +86,91 @@ async fn a_snapshot_sent_again_or_late_changes_nothing() {
     }
 }
 
-/// The engine against a map that takes the greater value, over snapshots in random order.
+/// The engine against a model of it, over snapshots in random order, whatever has been merged in between.
 #[tokio::test]
-async fn totals_are_exact_in_whatever_order_snapshots_come() {
+async fn every_column_is_exact_in_whatever_order_snapshots_come() {
+    const INSERTS: usize = 8;
     let store = Store::start();
     let mut random = Random(42);
-    let mut expected = BTreeMap::<u128, (i64, u64, u64)>::new();
-    for _ in 0..20 {
-        let rows: Vec<_> = std::iter::repeat_with(|| {
-            let id = u128::from(random.below(100));
-            // A flow's counters only grow, but each on its own.
-            let (seen, out, back) = (random.below(1000), random.below(1 << 40), random.below(1 << 40));
-            let row = flow(id);
-            FlowRow { last_seen: row.opened + seen.cast_signed(), bytes_to_plant: out, bytes_to_user: back, ..row }
-        })
-        .take(50)
-        .collect();
-        for row in &rows {
-            let total = expected.entry(row.flow.as_u128()).or_default();
-            *total = (total.0.max(row.last_seen), total.1.max(row.bytes_to_plant), total.2.max(row.bytes_to_user));
+    let mut flows = Vec::new();
+    let mut denials = Vec::new();
+    for id in 1..=7 {
+        for _ in 0..40 {
+            let (flow, denial) = (random.flow(id), random.denial(100 + id));
+            // Some are sent again, in whichever insert they come to be.
+            let times = 1 + usize::from(random.below(3) == 0);
+            flows.extend(std::iter::repeat_n(flow, times));
+            denials.extend(std::iter::repeat_n(denial, times));
         }
-        store.write(&rows).await;
     }
-    let sql = "SELECT id, last_seen, bytes_to_plant, bytes_to_user FROM accesses";
-    let found = store.client.query(sql).fetch_all::<Totals>().await.unwrap();
-    let found = found.into_iter().map(|row| (row.id.as_u128(), (row.last_seen, row.bytes_to_plant, row.bytes_to_user)));
-    assert_eq!(found.collect::<BTreeMap<_, _>>(), expected);
+    random.shuffle(&mut flows);
+    random.shuffle(&mut denials);
+    let (mut flows_so_far, mut denials_so_far) = (BTreeMap::new(), BTreeMap::new());
+    let part = flows.len().div_ceil(INSERTS);
+    for (insert, (flows, denials)) in flows.chunks(part).zip(denials.chunks(part)).enumerate() {
+        store.write(flows).await;
+        store.write(denials).await;
+        flows.iter().for_each(|row| merge(&mut flows_so_far, row.flow, row, greater_flow));
+        denials.iter().for_each(|row| merge(&mut denials_so_far, row.denial, row, greater_denial));
+        let mut expected: Vec<_> = flows_so_far.values().map(AccessRow::from).collect();
+        expected.extend(denials_so_far.values().map(AccessRow::from));
+        assert_eq!(store.accesses().await, expected, "insert {insert}");
+        // So that the later inserts meet rows that are merged, and leave some beside them that are not.
+        if [2, 5, INSERTS - 1].contains(&insert) {
+            store.execute("OPTIMIZE TABLE flows FINAL").await;
+            store.execute("OPTIMIZE TABLE denials FINAL").await;
+            assert_eq!(store.accesses().await, expected, "insert {insert}, merged");
+        }
+    }
+    // All that is left after the merges is one row each.
+    for (table, rows) in [("flows", flows_so_far.len()), ("denials", denials_so_far.len())] {
+        let count = store.client.query(&format!("SELECT count() FROM {table}")).fetch_one::<u64>();
+        assert_eq!(count.await.unwrap(), rows as u64, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_plant_that_becomes_known_later_takes_the_place_of_none() {
+    let store = Store::start();
+    let named = |id| DenialRow { operator: "delta".into(), plant: "east".into(), attempts: 9, ..denial(id) };
+    let nameless = |id| DenialRow { operator: String::new(), plant: String::new(), ..denial(id) };
+    // The second attempt's snapshots arrive the other way round.
+    for (first, second) in [(nameless(1), named(2)), (named(1), nameless(2))] {
+        store.write(&[first, second]).await;
+    }
+    let sql = "SELECT toString(operator), toString(plant), packets_refused FROM accesses ORDER BY id";
+    for step in ["as written", "merged"] {
+        if step == "merged" {
+            store.execute("OPTIMIZE TABLE denials FINAL").await;
+        }
+        assert_eq!(store.read::<DenialRow>("ORDER BY toUInt128(denial)").await, [named(1), named(2)], "{step}");
+        let found: Vec<(String, String, u64)> = store.client.query(sql).fetch_all().await.unwrap();
+        assert_eq!(found, vec![("delta".into(), "east".into(), 9); 2], "{step}");
+    }
+    let rows = store.client.query("SELECT count() FROM denials").fetch_one::<u64>();
+    assert_eq!(rows.await.unwrap(), 2, "snapshots merge across the change");
+}
+
+/// What the comments of the schema say about conditions.
+#[tokio::test]
+async fn conditions_of_auditors_reach_the_index() {
+    let store = Store::start();
+    store.write(&[flow(1)]).await;
+    store.write(&[denial(1)]).await;
+    let from_view = "SELECT * FROM accesses \
+                     WHERE operator = 'alpha' AND plant = 'north' AND opened > now() - INTERVAL 1 DAY";
+    let from_table = "SELECT denial FROM denials WHERE operator = 'alpha' AND plant = 'north'";
+    for (sql, expected) in [
+        (from_view, ["Keys: operator plant opened Condition:", "Keys: first_seen Condition:"]),
+        (from_table, ["Name: by_operator", "Name: by_plant"]),
+    ] {
+        let plan = format!("EXPLAIN indexes = 1, pretty = 0 {sql}");
+        let lines: Vec<String> = store.client.query(&plan).fetch_all().await.unwrap();
+        let plan = lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+        for expected in expected {
+            assert!(plan.contains(expected), "{expected}: {plan}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -140,12 +200,118 @@ async fn a_row_goes_730_days_after_its_last_packet() {
 }
 
 #[tokio::test]
-async fn a_table_with_other_retention_is_not_accepted() {
+async fn a_table_with_other_rules_is_not_accepted() {
     let store = Store::start();
-    store.execute("ALTER TABLE flows MODIFY TTL toDateTime(last_seen) + toIntervalDay(30)").await;
-    let output = store.run(&["schema", "apply"]);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("audit.flows") && error.contains("730"), "{error}");
+    let created: BTreeMap<_, _> = schema::statements("audit").collect();
+    let retention = "TTL toDateTime(last_seen) + toIntervalDay(730)";
+    let organisations = "organisations SimpleAggregateFunction(groupUniqArrayArray, Array(String))";
+    for (table, from, to, difference) in [
+        (
+            "flows",
+            "= AggregatingMergeTree",
+            "= MergeTree",
+            "engine is `MergeTree`, where the audit needs `AggregatingMergeTree`",
+        ),
+        (
+            "denials",
+            "ORDER BY (first_seen, denial)",
+            "ORDER BY (operator, plant, first_seen, denial)",
+            "sorting key is `operator, plant, first_seen, denial`, where the audit needs `first_seen, denial`",
+        ),
+        (
+            "flows",
+            organisations,
+            "organisations SimpleAggregateFunction(max, Array(String))",
+            "column organisations is `SimpleAggregateFunction(max, Array(String))`, where the audit needs \
+             `SimpleAggregateFunction(groupUniqArrayArray, Array(String))`",
+        ),
+        (
+            "denials",
+            "attempts SimpleAggregateFunction(max, UInt64)",
+            "attempts SimpleAggregateFunction(any, UInt64)",
+            "column attempts is `SimpleAggregateFunction(any, UInt64)`, where the audit needs \
+             `SimpleAggregateFunction(max, UInt64)`",
+        ),
+        (
+            "denials",
+            "bytes SimpleAggregateFunction(max, UInt64)",
+            "octets SimpleAggregateFunction(max, UInt64)",
+            "column bytes is `none`, where the audit needs `SimpleAggregateFunction(max, UInt64)`",
+        ),
+        (
+            "flows",
+            "toIntervalDay(730)",
+            "toIntervalDay(30)",
+            "TTL is `toDateTime(last_seen) + toIntervalDay(30)`, where the audit needs `toDateTime(last_seen) + \
+             toIntervalDay(730)`",
+        ),
+        ("flows", retention, "", "TTL is `none`, where the audit needs `toDateTime(last_seen) + toIntervalDay(730)`"),
+        // A second rule, by which some rows go sooner.
+        (
+            "denials",
+            retention,
+            "TTL toDateTime(last_seen) + toIntervalDay(730), toDateTime(first_seen) + toIntervalDay(9) WHERE port = 0",
+            "toIntervalDay(9) WHERE port = 0`, where the audit needs `toDateTime(last_seen) + toIntervalDay(730)`",
+        ),
+    ] {
+        let mut other = created[table].replace(from, to);
+        assert_ne!(other, created[table], "{from}");
+        if to.starts_with("ORDER BY (operator, plant") {
+            // ClickHouse has no merged columns in a key.
+            for name in ["operator", "plant"] {
+                let merged = format!("{name} SimpleAggregateFunction(max, String)");
+                other = other.replace(&merged, &format!("{name} LowCardinality(String)"));
+            }
+        }
+        store.execute(&format!("DROP TABLE {table}")).await;
+        store.execute(&other).await;
+        let output = store.run(&["schema", "apply"]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(difference), "{difference}: {error}");
+        assert!(error.contains(&format!("table audit.{table} ")), "{error}");
+
+        // What it says to do, to the letter, with the collector's statements in between.
+        let moves = error.contains("RENAME");
+        if moves {
+            // The client knows the types of the table that was there before.
+            store.client.clear_cached_metadata().await;
+            store.write(&[flow(1)]).await;
+            store.write(&[denial(1)]).await;
+        }
+        for verb in ["ALTER TABLE", "RENAME TABLE", "INSERT INTO"] {
+            let Some(start) = error.find(verb) else { continue };
+            store.execute(error[start..].split(';').next().unwrap().trim()).await;
+            schema::apply(&store.client, "audit").await.unwrap();
+        }
+        schema::apply(&store.client, "audit").await.unwrap();
+        if moves {
+            assert_eq!(store.read::<FlowRow>("").await, [flow(1)]);
+            assert_eq!(store.read::<DenialRow>("").await, [denial(1)]);
+        }
+    }
+}
+
+/// The system accepts connections for a listener, whether or not anybody ever takes them.
+#[tokio::test]
+async fn a_silent_clickhouse_is_waited_for_no_longer_than_the_limit() {
+    const LIMIT: Duration = Duration::from_millis(300);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let client = client(&url, &ClickHouse::default()).unwrap();
+
+    let mut writer = Writer::new(client.clone(), 1).with_limit(LIMIT);
+    (1..=3).for_each(|id| writer.push(flow(id)));
+    for failures in 1..=2 {
+        let started = Instant::now();
+        let error = tokio::time::timeout(10 * LIMIT, writer.flush()).await.expect("has a limit").unwrap_err();
+        assert!(matches!(error, writer::Error::TimedOut { .. }) && started.elapsed() >= LIMIT, "{error}");
+        assert_eq!((writer.len(), writer.counters().timed_out, writer.counters().rows), (3, failures, 0));
+    }
+    let applied = tokio::time::timeout(10 * LIMIT, schema::apply_within(&client, "audit", LIMIT));
+    let error = applied.await.expect("has a limit").unwrap_err();
+    let schema::Error::Statement { name: "database", source: clickhouse::error::Error::TimedOut } = error else {
+        panic!("{error}")
+    };
 }
 
 #[tokio::test]
@@ -221,6 +387,12 @@ async fn an_error_names_the_field() {
     assert_eq!((writer.len(), writer.counters().mismatched), (1, 1));
     // Corrected while the collector runs: the client must not remember the old columns.
     store.execute("ALTER TABLE denials ADD COLUMN attempts SimpleAggregateFunction(max, UInt64)").await;
+    writer.flush().await.unwrap();
+    // Nor their types.
+    store.execute("ALTER TABLE denials MODIFY COLUMN attempts UInt64").await;
+    writer.push(denial(2));
+    let error = writer.flush().await.unwrap_err();
+    assert!(matches!(error, writer::Error::Refused { .. }) && error.to_string().contains("attempts"), "{error}");
     writer.flush().await.unwrap();
 }
 
@@ -303,13 +475,175 @@ async fn a_password_is_asked_for_and_never_shown() {
     }
 }
 
-#[derive(Row, Deserialize)]
-struct Totals {
+/// A row of the view `accesses`.
+#[derive(Debug, PartialEq, Row, Deserialize)]
+struct AccessRow {
     #[serde(with = "clickhouse::serde::uuid")]
     id: Uuid,
+    operator: String,
+    plant: String,
+    user: String,
+    certificate: String,
+    organisations: Vec<String>,
+    gateway: String,
+    region: String,
+    protocol: String,
+    source: String,
+    source_port: u16,
+    addressed: String,
+    destination: String,
+    port: u16,
+    opened: i64,
     last_seen: i64,
+    packets_to_plant: u64,
     bytes_to_plant: u64,
+    packets_to_user: u64,
     bytes_to_user: u64,
+    packets_refused: u64,
+    bytes_refused: u64,
+    closed: u8,
+    verdict: String,
+}
+
+impl From<&FlowRow> for AccessRow {
+    fn from(row: &FlowRow) -> Self {
+        let row = row.clone();
+        Self {
+            id: row.flow,
+            operator: row.operator,
+            plant: row.plant,
+            user: row.user,
+            certificate: row.certificate,
+            organisations: row.organisations,
+            gateway: row.gateway,
+            region: row.region,
+            protocol: protocol_name(row.protocol),
+            source: address_text(row.source),
+            source_port: row.source_port,
+            addressed: address_text(row.addressed),
+            destination: if row.verdict == "forwarded" { address_text(row.destination) } else { String::new() },
+            port: row.port,
+            opened: row.opened,
+            last_seen: row.last_seen,
+            packets_to_plant: row.packets_to_plant,
+            bytes_to_plant: row.bytes_to_plant,
+            packets_to_user: row.packets_to_user,
+            bytes_to_user: row.bytes_to_user,
+            packets_refused: 0,
+            bytes_refused: 0,
+            closed: row.closed,
+            verdict: row.verdict,
+        }
+    }
+}
+
+impl From<&DenialRow> for AccessRow {
+    fn from(row: &DenialRow) -> Self {
+        let row = row.clone();
+        Self {
+            id: row.denial,
+            operator: row.operator,
+            plant: row.plant,
+            user: row.user,
+            certificate: row.certificate,
+            organisations: row.organisations,
+            gateway: row.gateway,
+            region: row.region,
+            protocol: protocol_name(row.protocol),
+            source: address_text(row.source),
+            source_port: 0,
+            addressed: address_text(row.addressed),
+            destination: String::new(),
+            port: row.port,
+            opened: row.first_seen,
+            last_seen: row.last_seen,
+            packets_to_plant: 0,
+            bytes_to_plant: 0,
+            packets_to_user: 0,
+            bytes_to_user: 0,
+            packets_refused: row.attempts,
+            bytes_refused: row.bytes,
+            closed: 0,
+            verdict: row.verdict,
+        }
+    }
+}
+
+fn protocol_name(number: u8) -> String {
+    match number {
+        1 => "ICMP".into(),
+        6 => "TCP".into(),
+        17 => "UDP".into(),
+        58 => "ICMPv6".into(),
+        132 => "SCTP".into(),
+        other => other.to_string(),
+    }
+}
+
+fn address_text(address: Ipv6Addr) -> String {
+    address.to_ipv4_mapped().map_or_else(|| address.to_string(), |address| address.to_string())
+}
+
+/// Adds a snapshot to what a table should say.
+fn merge<R: Clone>(rows: &mut BTreeMap<Uuid, R>, id: Uuid, row: &R, greater: fn(R, R) -> R) {
+    // With itself if it is the first, so that its organisations are sorted as those of all others.
+    let before = rows.remove(&id).unwrap_or_else(|| row.clone());
+    rows.insert(id, greater(before, row.clone()));
+}
+
+fn greater_flow(a: FlowRow, b: FlowRow) -> FlowRow {
+    FlowRow {
+        user: a.user.max(b.user),
+        certificate: a.certificate.max(b.certificate),
+        organisations: union(a.organisations, b.organisations),
+        gateway: a.gateway.max(b.gateway),
+        region: a.region.max(b.region),
+        protocol: a.protocol.max(b.protocol),
+        source: a.source.max(b.source),
+        source_port: a.source_port.max(b.source_port),
+        addressed: a.addressed.max(b.addressed),
+        destination: a.destination.max(b.destination),
+        port: a.port.max(b.port),
+        last_seen: a.last_seen.max(b.last_seen),
+        packets_to_plant: a.packets_to_plant.max(b.packets_to_plant),
+        bytes_to_plant: a.bytes_to_plant.max(b.bytes_to_plant),
+        packets_to_user: a.packets_to_user.max(b.packets_to_user),
+        bytes_to_user: a.bytes_to_user.max(b.bytes_to_user),
+        closed: a.closed.max(b.closed),
+        verdict: a.verdict.max(b.verdict),
+        // The sort key.
+        flow: a.flow,
+        operator: a.operator,
+        plant: a.plant,
+        opened: a.opened,
+    }
+}
+
+fn greater_denial(a: DenialRow, b: DenialRow) -> DenialRow {
+    DenialRow {
+        operator: a.operator.max(b.operator),
+        plant: a.plant.max(b.plant),
+        user: a.user.max(b.user),
+        certificate: a.certificate.max(b.certificate),
+        organisations: union(a.organisations, b.organisations),
+        gateway: a.gateway.max(b.gateway),
+        region: a.region.max(b.region),
+        protocol: a.protocol.max(b.protocol),
+        source: a.source.max(b.source),
+        addressed: a.addressed.max(b.addressed),
+        port: a.port.max(b.port),
+        verdict: a.verdict.max(b.verdict),
+        last_seen: a.last_seen.max(b.last_seen),
+        attempts: a.attempts.max(b.attempts),
+        bytes: a.bytes.max(b.bytes),
+        // The sort key.
+        denial: a.denial,
+        first_seen: a.first_seen,
+    }
+}
+
+fn union(a: Vec<String>, b: Vec<String>) -> Vec<String> {
+    a.into_iter().chain(b).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// `vpn-collector serve` on a data directory of its own.
@@ -370,6 +704,11 @@ impl Store {
     async fn read<R: Record>(&self, order: &str) -> Vec<R> {
         let sql = format!("SELECT ?fields FROM {} FINAL {order}", R::TABLE);
         self.client.query(&sql).fetch_all().await.unwrap()
+    }
+
+    /// The whole view, by id.
+    async fn accesses(&self) -> Vec<AccessRow> {
+        self.client.query("SELECT ?fields FROM accesses ORDER BY toUInt128(id)").fetch_all().await.unwrap()
     }
 
     async fn execute(&self, sql: &str) {
@@ -540,4 +879,99 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, usize::try_from(self.below(last as u64 + 1)).unwrap());
+        }
+    }
+
+    /// A snapshot of one of the flows. All that merges is at random, each column on its own, though most columns of
+    /// a real flow never change: what a column merges to shows only where it differs.
+    fn flow(&mut self, id: u64) -> FlowRow {
+        let opened = started(id);
+        FlowRow {
+            flow: Uuid::from_u128(id.into()),
+            operator: format!("operator-{}", id % 2),
+            plant: format!("plant-{}", id % 3),
+            user: self.name("user"),
+            certificate: self.name("certificate"),
+            organisations: self.organisations(),
+            gateway: self.name("gateway"),
+            region: self.name("region"),
+            protocol: self.protocol(id),
+            source: self.address(id),
+            source_port: self.port(),
+            addressed: self.address(id),
+            destination: self.address(id),
+            port: self.port(),
+            opened,
+            last_seen: opened + self.below(1 << 40).cast_signed(),
+            packets_to_plant: self.below(u64::MAX),
+            bytes_to_plant: self.below(u64::MAX),
+            packets_to_user: self.below(u64::MAX),
+            bytes_to_user: self.below(u64::MAX),
+            closed: u8::from(self.below(8) == 0),
+            verdict: if self.below(2) == 0 { "forwarded".into() } else { String::new() },
+        }
+    }
+
+    /// As [`Random::flow`].
+    fn denial(&mut self, id: u64) -> DenialRow {
+        let first_seen = started(id);
+        // Known or not: two names would be two plants.
+        let known = self.below(8) == 0;
+        DenialRow {
+            denial: Uuid::from_u128(id.into()),
+            operator: if known { format!("operator-{}", id % 2) } else { String::new() },
+            plant: if known { format!("plant-{}", id % 3) } else { String::new() },
+            user: self.name("user"),
+            certificate: self.name("certificate"),
+            organisations: self.organisations(),
+            gateway: self.name("gateway"),
+            region: self.name("region"),
+            protocol: self.protocol(id),
+            source: self.address(id),
+            addressed: self.address(id),
+            port: self.port(),
+            verdict: self.name("no-route"),
+            first_seen,
+            last_seen: first_seen + self.below(1 << 40).cast_signed(),
+            attempts: self.below(u64::MAX),
+            bytes: self.below(u64::MAX),
+        }
+    }
+
+    fn name(&mut self, kind: &str) -> String {
+        format!("{kind}-{}", self.below(1000))
+    }
+
+    fn organisations(&mut self) -> Vec<String> {
+        (0..self.below(4)).map(|_| format!("organisation-{}", self.below(30))).collect()
+    }
+
+    /// Not every id has the greatest one.
+    fn protocol(&mut self, id: u64) -> u8 {
+        let known = [6, 1, 17, 47, 58, 132];
+        known[usize::try_from(self.below(id % 7 + 1)).unwrap().min(5)]
+    }
+
+    /// Of one family for each id.
+    fn address(&mut self, id: u64) -> Ipv6Addr {
+        let host = u32::try_from(self.below(1 << 32)).unwrap();
+        if id.is_multiple_of(2) {
+            mapped(Ipv4Addr::from(host).into())
+        } else {
+            Ipv6Addr::from((0x2001_0db8_u128 << 96) | u128::from(host))
+        }
+    }
+
+    fn port(&mut self) -> u16 {
+        u16::try_from(self.below(1 << 16)).unwrap()
+    }
+}
+
+/// When a flow or attempt began: the ids spread over the months, and so the partitions.
+fn started(id: u64) -> i64 {
+    today() - (id.cast_signed() % 10 * 20 + 13) * DAY
 }

@@ -1,22 +1,22 @@
 //! The collector against the kernel's real maps, which the programs fill by test runs: nothing is reported twice
 //! without need, nothing is removed before it was stored, and a flow's end takes its exact totals along.
 
-use std::{path::Path, process::Command};
+use std::{collections::HashSet, time::Duration};
 
-use tempfile::TempDir;
 use vpn_agent::datapath::read::Maps as _;
 use vpn_collector::{
-    kernel::Kernel,
-    sweep::{Snapshot, Sweep},
+    kernel::{End, Error, Kernel},
+    sweep::{Batch, Snapshot, Sweep},
 };
 use vpn_ebpf_common::{
     Verdict,
-    flow::{ClosedKey, Flow, SETTLE_NS},
+    flow::{ClosedKey, Flow, FlowKey, SETTLE_NS, Traffic},
     names::{PLANT, USERS},
 };
 use vpn_tests::{
-    gate::{Gate, IDLE, USER, back, flow, key, now_ns, out},
+    gate::{Gate, IDLE, USER, back, flow, key, now_ns, out, sizes},
     packet::{Ends, tcp},
+    pins::Pins,
 };
 
 #[test]
@@ -43,7 +43,7 @@ fn only_what_moved_since_it_was_stored_is_reported() {
     assert_eq!(first.flows, [live(gate.flow().unwrap())]);
     assert_eq!(sweep.all(&mut kernel, now_ns()).unwrap(), first, "not stored yet, so it is reported again");
 
-    sweep.stored(&mut kernel, &first).unwrap();
+    store(&mut sweep, &mut kernel, &first).unwrap();
     assert!(sweep.all(&mut kernel, now_ns()).unwrap().is_empty());
 
     gate.run(PLANT, &tcp(back(), b"reply"));
@@ -53,7 +53,7 @@ fn only_what_moved_since_it_was_stored_is_reported() {
 
     // Totals that were stored before the last packet do not hide it.
     gate.run(PLANT, &tcp(back(), b"more"));
-    sweep.stored(&mut kernel, &second).unwrap();
+    store(&mut sweep, &mut kernel, &second).unwrap();
     assert_eq!(sweep.all(&mut kernel, now_ns()).unwrap().flows, [live(gate.flow().unwrap())]);
 }
 
@@ -75,15 +75,49 @@ fn an_idle_flow_is_ended_with_its_totals_and_goes_when_they_are_stored() {
     assert_eq!(gate.datapath.closed().unwrap().len(), 1, "kept until it is stored");
     assert_eq!(sweep.all(&mut kernel, over).unwrap(), batch, "and reported until then");
 
-    sweep.stored(&mut kernel, &batch).unwrap();
+    store(&mut sweep, &mut kernel, &batch).unwrap();
     assert!(gate.datapath.closed().unwrap().is_empty());
     assert!(sweep.all(&mut kernel, over).unwrap().is_empty());
 }
 
 #[test]
+fn a_packet_between_the_sweep_and_the_end_keeps_the_flow() {
+    let Lab { mut gate, mut kernel, .. } = Lab::new();
+    let limits = kernel.idle_limits().unwrap();
+    gate.put_flow(key(), flow(Duration::ZERO));
+    assert_eq!(kernel.end(&key(), now_ns(), &limits).unwrap(), End::NotNow);
+    gate.put_flow(key(), flow(IDLE + Duration::from_millis(1_001)));
+    assert_eq!(kernel.end(&key(), now_ns(), &limits).unwrap(), End::Moved);
+    assert_eq!(kernel.end(&key(), now_ns(), &limits).unwrap(), End::NotNow, "it is gone");
+}
+
+#[test]
+fn a_copy_between_two_additions_is_not_taken_for_the_whole() {
+    let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
+    let whole = flow(Duration::ZERO);
+    let torn = Flow { to_plant: Traffic { bytes: whole.to_plant.bytes - 44, ..whole.to_plant }, ..whole };
+    gate.put_flow(key(), torn);
+    let batch = sweep.all(&mut kernel, now_ns()).unwrap();
+    store(&mut sweep, &mut kernel, &batch).unwrap();
+    gate.put_flow(key(), whole);
+    assert_eq!(sweep.all(&mut kernel, now_ns()).unwrap().flows, [live(whole)]);
+}
+
+#[test]
+fn maps_that_the_agent_has_replaced_are_noticed() {
+    let Lab { gate, kernel, pins, .. } = Lab::new();
+    assert!(kernel.is_pinned(pins.path()));
+    vpn_agent::datapath::detach(pins.path(), true).unwrap();
+    assert!(!kernel.is_pinned(pins.path()), "nothing is pinned");
+    drop(gate);
+    let _gate = Gate::pinned(pins.path());
+    assert!(!kernel.is_pinned(pins.path()), "other maps are pinned");
+}
+
+#[test]
 fn a_program_that_opens_the_next_flow_leaves_the_last_for_the_collector() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
-    let old = flow(IDLE + std::time::Duration::from_millis(1_001));
+    let old = flow(IDLE + Duration::from_millis(1_001));
     gate.put_flow(key(), old);
     gate.run(USERS, &tcp(out(), b"next"));
     let batch = sweep.all(&mut kernel, now_ns()).unwrap();
@@ -91,15 +125,37 @@ fn a_program_that_opens_the_next_flow_leaves_the_last_for_the_collector() {
 }
 
 #[test]
+fn a_full_table_of_finished_flows_delays_the_end_of_others_and_no_report() {
+    let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
+    let old = flow(IDLE + Duration::from_millis(1_001));
+    let count = sizes().closed_max as usize + 10;
+    for port in 0..sizes().closed_max as u16 {
+        gate.put_closed(FlowKey { user_port: port, ..key() }, old);
+    }
+    for port in 0..10 {
+        gate.put_flow(FlowKey { device_port: port, ..key() }, old);
+    }
+    for pass in 0..3 {
+        let batch = sweep.all(&mut kernel, now_ns()).unwrap();
+        if pass == 0 {
+            let reported: HashSet<_> = batch.flows.iter().map(|snapshot| snapshot.key).collect();
+            assert_eq!(reported.len(), count, "what has to wait is reported all the same");
+        }
+        store(&mut sweep, &mut kernel, &batch).unwrap();
+    }
+    assert_eq!((gate.datapath.flows().unwrap().len(), gate.datapath.closed().unwrap().len()), (0, 0));
+}
+
+#[test]
 fn a_claim_whose_owner_died_heals() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
-    let old = flow(IDLE + std::time::Duration::from_millis(1_001));
+    let old = flow(IDLE + Duration::from_millis(1_001));
     gate.put_flow(key(), old);
     gate.put_closed(key(), old);
     for _ in 0..2 {
         let batch = sweep.all(&mut kernel, now_ns()).unwrap();
         assert_eq!(batch.flows, [closed(old)], "the same totals under the same id");
-        sweep.stored(&mut kernel, &batch).unwrap();
+        store(&mut sweep, &mut kernel, &batch).unwrap();
     }
     assert_eq!(gate.flow(), None);
     assert!(gate.datapath.closed().unwrap().is_empty());
@@ -110,12 +166,17 @@ fn a_collector_that_starts_anew_misses_nothing() {
     let Lab { mut gate, mut kernel, mut sweep, pins } = Lab::new();
     gate.run(USERS, &tcp(out(), b"before"));
     let batch = sweep.all(&mut kernel, now_ns()).unwrap();
-    sweep.stored(&mut kernel, &batch).unwrap();
+    store(&mut sweep, &mut kernel, &batch).unwrap();
     drop(kernel);
 
     let mut kernel = Kernel::open(pins.path()).unwrap();
     let batch = Sweep::default().all(&mut kernel, now_ns()).unwrap();
     assert_eq!(batch.flows, [live(gate.flow().unwrap())]);
+}
+
+fn store(sweep: &mut Sweep, kernel: &mut Kernel, batch: &Batch) -> Result<(), Error> {
+    sweep.denials_stored(&batch.denials);
+    sweep.flows_stored(kernel, &batch.flows)
 }
 
 fn live(flow: Flow) -> Snapshot {
@@ -139,27 +200,5 @@ impl Lab {
         let gate = Gate::pinned(pins.path());
         let kernel = Kernel::open(pins.path()).unwrap();
         Self { gate, kernel, sweep: Sweep::default(), pins }
-    }
-}
-
-/// A BPF file system of this test's own.
-struct Pins(TempDir);
-
-impl Pins {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        let status = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(folder.path()).status().unwrap();
-        assert!(status.success(), "a BPF file system can be mounted; this test needs root");
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).status();
     }
 }

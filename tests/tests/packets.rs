@@ -4,9 +4,11 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    thread,
     time::Duration,
 };
 
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use etherparse::Icmpv4Type;
 use vpn_agent::datapath::{Sizes, fill::Content, read::Maps as _};
 use vpn_ebpf_common::{
@@ -21,10 +23,9 @@ use vpn_ebpf_common::{
 use vpn_tests::{
     gate::{
         DROP, Gate, IDLE, OTHER_SET, PEER, PLANT_ID, PLANT_MTU, REAL, REDIRECT, ROUTE_ID, ROUTE_SET, SOURCE, USER,
-        USERS_MTU, VIRTUAL, address, back, content, flow, gateway, key, now_ns, out, sizes,
+        USERS_MTU, VIRTUAL, address, back, content, flow, gateway, key, now_ns, out, prefix, sizes,
     },
     packet::{Ends, echo_reply, echo_request, icmp, other, tcp, translated, udp, with_header},
-    skip::skipped,
 };
 
 struct Case {
@@ -128,6 +129,7 @@ fn every_verdict_has_its_packet_action_and_counter() {
             given: moved_with_flow,
             ..plant("an address that leads elsewhere now", reply.clone(), Verdict::Revoked)
         },
+        Case { given: renumbered, ..plant("an address of another device now", reply.clone(), Verdict::Revoked) },
         Case { given: settling, ..user("in a flow that just ended", request.clone(), Verdict::FlowIdle) },
         Case { given: over_and_claimed, ..user("while another ends the flow", request.clone(), Verdict::FlowIdle) },
         Case { given: settling, ..plant("a reply in a flow that just ended", reply.clone(), Verdict::FlowIdle) },
@@ -139,6 +141,8 @@ fn every_verdict_has_its_packet_action_and_counter() {
         user("no hop", with_header(&request, |ip| ip.time_to_live = 0), Verdict::TtlExpired),
         plant("the last hop of a reply", with_header(&reply, |ip| ip.time_to_live = 1), Verdict::TtlExpired),
         user("larger than the uplink takes", udp(out(), &vec![1; PLANT_MTU - 27]), Verdict::TooBig),
+        Case { given: no_headroom, ..user("no room in front of it", request.clone(), Verdict::NoHeadroom) },
+        Case { given: no_headroom_with_flow, ..plant("no room before a reply", reply.clone(), Verdict::NoHeadroom) },
         plant("larger than the users' device takes", tcp(back(), &vec![1; USERS_MTU - 39]), Verdict::TooBig),
     ];
 
@@ -148,13 +152,7 @@ fn every_verdict_has_its_packet_action_and_counter() {
         seen.insert(case.verdict);
     }
     for verdict in Verdict::ALL {
-        match verdict {
-            Verdict::NoHeadroom => skipped(
-                "packets::every_verdict/no-headroom",
-                "the kernel gives every test run and every generic XDP run the 14 bytes that the program asks for",
-            ),
-            verdict => assert!(seen.contains(verdict), "no packet for {verdict:?}"),
-        }
+        assert!(seen.contains(verdict), "no packet for {verdict:?}");
     }
 }
 
@@ -164,7 +162,8 @@ impl Case {
         let mut gate = Gate::new();
         (self.given)(&mut gate);
         let stats = gate.datapath.stats().unwrap();
-        let flow = gate.flow();
+        let flows = gate.datapath.flows().unwrap();
+        let denied = gate.denied(self.verdict);
         let run = gate.run(self.program, &self.packet);
 
         // One counter moved, by one packet and all its bytes.
@@ -174,16 +173,47 @@ impl Case {
             let expected = if verdict == self.verdict { Traffic { packets: 1, bytes } } else { Traffic::default() };
             assert_eq!(moved, expected, "{name}: {verdict:?} (expected {:?})", self.verdict);
         }
+        let now = gate.datapath.flows().unwrap();
         match &self.forwarded {
             Some(forwarded) => {
                 assert_eq!(run.action, REDIRECT, "{name}: action");
                 assert_eq!(run.packet, *forwarded, "{name}: packet");
+                // One flow moved, by one packet and all its bytes; a flow that was over makes way for a new one.
+                let moved: Vec<_> = now.iter().filter(|(key, flow)| flows.get(key) != Some(flow)).collect();
+                assert_eq!(moved.len(), 1, "{name}: flows that moved");
+                let (key, flow) = moved[0];
+                let before = flows.get(key).filter(|before| before.opened_ns == flow.opened_ns);
+                let traffic = |flow: &Flow| if self.program == USERS { flow.to_plant } else { flow.to_user };
+                let start = before.map(traffic).unwrap_or_default();
+                let counted = Traffic { packets: start.packets + 1, bytes: start.bytes + bytes };
+                assert_eq!(traffic(flow), counted, "{name}: counted");
+                if self.program == USERS {
+                    assert_eq!((flow.route_set, flow.route), (ROUTE_SET, ROUTE_ID), "{name}: admitted under");
+                }
             }
             None => {
                 assert_eq!(run.action, DROP, "{name}: action");
-                assert_eq!(gate.flow(), flow, "{name}: a dropped packet counts in no flow");
+                assert_eq!(now, flows, "{name}: a dropped packet counts in no flow");
+                let recorded = u64::from(self.program == USERS && self.of_known_user());
+                assert_eq!(gate.denied(self.verdict), denied + recorded, "{name}: denials");
             }
         }
+    }
+
+    /// Whether the packet is whole and its sender is known, so that a refusal has to be recorded.
+    fn of_known_user(&self) -> bool {
+        matches!(
+            self.verdict,
+            Verdict::NoRoute
+                | Verdict::NoPlant
+                | Verdict::FlowIdle
+                | Verdict::AddressInUse
+                | Verdict::FlowsFull
+                | Verdict::ClosedFull
+                | Verdict::TtlExpired
+                | Verdict::TooBig
+                | Verdict::NoHeadroom
+        )
     }
 }
 
@@ -244,6 +274,27 @@ fn a_refused_destination_is_recorded_with_every_attempt() {
     );
     assert_eq!((denial.attempts, denial.bytes), (3, 3 * 41));
     assert!(denial.first_ns < denial.last_ns);
+}
+
+#[test]
+fn cpus_that_count_in_one_flow_lose_nothing() {
+    const PACKETS: u64 = 30_000;
+    let mut gate = Gate::new();
+    let request = tcp(out(), b"request");
+    gate.run(USERS, &request);
+    let program: &Xdp = gate.datapath.program(USERS);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..PACKETS {
+                    let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
+                    program.test_run(options).unwrap();
+                }
+            });
+        }
+    });
+    let packets = 1 + 2 * PACKETS;
+    assert_eq!(gate.flow().unwrap().to_plant, Traffic { packets, bytes: packets * request.len() as u64 });
 }
 
 #[test]
@@ -353,6 +404,28 @@ fn moved_with_flow(gate: &mut Gate) {
     gate.change(|content| {
         content.peers.insert(address(USER), Peer { id: PEER, route_set: OTHER_SET });
     });
+}
+
+/// The plant's subnet has got another real address, in a new route set.
+fn renumbered(gate: &mut Gate) {
+    open(gate);
+    gate.change(|content| {
+        let mut set = content.route_sets[&ROUTE_SET].clone();
+        for route in set.values_mut() {
+            route.real = prefix("192.168.77.0", 24);
+        }
+        content.route_sets.insert(ROUTE_SET + 1, set);
+        content.peers.insert(address(USER), Peer { id: PEER, route_set: ROUTE_SET + 1 });
+    });
+}
+
+fn no_headroom(gate: &mut Gate) {
+    *gate = Gate::without_headroom();
+}
+
+fn no_headroom_with_flow(gate: &mut Gate) {
+    no_headroom(gate);
+    open(gate);
 }
 
 fn no_plants(gate: &mut Gate) {

@@ -1,7 +1,10 @@
 //! Plays a scenario in the network namespace it is started in, which becomes the gateway's: that of a virtual
 //! machine, or one that the demo has made on the host.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use vpn_tests::gateway::Clickhouse;
@@ -27,6 +30,8 @@ enum Scenario {
         #[arg(long, default_value = "/tmp/main-job")]
         folder: PathBuf,
     },
+    /// The commands of the documents, as they stand there. For a machine of its own.
+    FirstPlant,
 }
 
 fn main() -> ExitCode {
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
                 .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))
                 .and_then(|()| vpn_tests::main_job::play(&folder, &store))
         }
+        Scenario::FirstPlant => vpn_tests::first_plant::play(Path::new("/tmp")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,345 @@
+//! The agent's datapath against real maps and links: what is taken away goes at once, whatever becomes of the rest.
+
+use std::{collections::BTreeMap, fs, ops::Range, path::Path, time::Duration};
+
+use serde_json::{Value, json};
+use vpn_agent::{
+    datapath::{
+        self, Datapath, Error, OBJECT, Sizes,
+        fill::Content,
+        read::{Maps as _, Pinned},
+        withdraw::{NO_ROUTES, Withdrawn},
+    },
+    wireguard::WireGuard,
+};
+use vpn_ebpf_common::{
+    names::{PLANTS, ROUTES, USERS},
+    peer::Peer,
+    plant::Plant,
+    route::Route,
+};
+use vpn_tests::{
+    demo,
+    gate::{address, prefix, sizes},
+    namespace::{Namespace, run},
+    pins::Pins,
+    skip,
+    vm::{Kernel, Machine},
+};
+
+const KEEPS: &str = "100.64.0.2";
+const LOSES: &str = "100.64.0.3";
+const GOES: &str = "100.64.0.4";
+const COMES: &str = "100.64.0.5";
+
+#[test]
+fn what_is_taken_away_does_not_wait_for_what_does_not_fit() {
+    let mut datapath = Datapath::unpinned(OBJECT, &sizes()).unwrap();
+    datapath.fill(&before()).unwrap();
+
+    // The newcomer's set is larger than the whole map.
+    let after = content(&[(KEEPS, 1, 1, 0..8), (LOSES, 2, 2, 0..4), (COMES, 5, 5, 0..100)]);
+    let error = datapath.fill(&after).unwrap_err();
+    assert!(matches!(error, Error::Full { map: ROUTES, .. }), "{error}");
+    assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 2)]);
+    assert_eq!(
+        (routes(&datapath, 2), routes(&datapath, 5)),
+        (4, 0),
+        "the smaller set is whole, the other is not begun"
+    );
+}
+
+#[test]
+fn plants_that_do_not_fit_hold_nothing_back_either() {
+    let mut datapath = Datapath::unpinned(OBJECT, &Sizes { plants_max: 1, ..sizes() }).unwrap();
+    let with_plants = |count: u32, mut content: Content| {
+        let plant = |id| Plant { id, mtu: 1420, source: prefix("100.80.0.0", 16) };
+        content.plants = (1..=count).map(|id| (id, plant(id))).collect();
+        content
+    };
+    datapath.fill(&with_plants(1, before())).unwrap();
+    let error = datapath.fill(&with_plants(2, content(&[(KEEPS, 1, 1, 0..8), (LOSES, 2, 2, 0..4)]))).unwrap_err();
+    assert!(matches!(error, Error::Full { map: PLANTS, .. }), "{error}");
+    assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 2)]);
+}
+
+#[test]
+fn who_loses_and_cannot_get_the_rest_gets_nothing_until_it_fits() {
+    let mut datapath = Datapath::unpinned(OBJECT, &sizes()).unwrap();
+    let before = content(&[(KEEPS, 1, 1, 0..20), (LOSES, 2, 3, 0..30)]);
+    datapath.fill(&before).unwrap();
+
+    // 20 and 30 of 64 are in use, so 29 more do not fit beside them.
+    let after = content(&[(KEEPS, 1, 1, 0..20), (LOSES, 2, 4, 1..30)]);
+    let withdrawn = datapath.withdraw(&after, saved).unwrap();
+    assert_eq!(withdrawn, Withdrawn { cut_off: vec![address(LOSES)], ..Withdrawn::default() });
+    assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, NO_ROUTES)]);
+
+    // The old set, which nobody has any more, makes room.
+    datapath.fill(&after).unwrap();
+    assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 4)]);
+    assert_eq!((routes(&datapath, 3), routes(&datapath, 4)), (0, 29));
+}
+
+#[test]
+fn an_id_that_is_not_on_disk_is_not_used() {
+    let mut datapath = Datapath::unpinned(OBJECT, &sizes()).unwrap();
+    datapath.fill(&before()).unwrap();
+    let after = content(&[(KEEPS, 1, 1, 0..8), (LOSES, 2, 2, 0..4)]);
+    let withdrawn = datapath.withdraw(&after, || Err("the disk is full")).unwrap();
+    assert_eq!(withdrawn, Withdrawn { removed: 1, narrowed: 0, cut_off: vec![address(LOSES)] });
+    assert_eq!(routes(&datapath, 2), 0);
+}
+
+#[test]
+fn withdrawing_adds_nothing_for_anybody() {
+    let mut datapath = Datapath::unpinned(OBJECT, &sizes()).unwrap();
+    datapath.fill(&before()).unwrap();
+    // One gains, one comes, one has a new set with the same subnets, one is another certificate's.
+    let after = content(&[(KEEPS, 1, 6, 0..9), (LOSES, 2, 7, 0..8), (COMES, 5, 5, 0..2)]);
+    let unasked = || -> Result<(), Error> { panic!("nothing needs saving") };
+    assert_eq!(datapath.withdraw(&after, unasked).unwrap(), Withdrawn { removed: 1, ..Withdrawn::default() });
+    assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 1)]);
+
+    let other = content(&[(KEEPS, 99, 1, 0..8), (LOSES, 2, 1, 0..8)]);
+    assert_eq!(datapath.withdraw(&other, unasked).unwrap(), Withdrawn { removed: 1, ..Withdrawn::default() });
+    assert_eq!(peers(&datapath), [(LOSES, 1)]);
+}
+
+#[test]
+fn detaching_is_at_once_and_not_undone_by_the_running_agent() {
+    let pins = Pins::new();
+    let namespace = Namespace::create("agent-datapath").unwrap();
+    let path = pins.path().to_owned();
+    let outcome = namespace.enter(move || attach_and_detach(&path)).unwrap().join();
+    run("ip netns delete agent-datapath").unwrap();
+    outcome.unwrap();
+}
+
+/// On a TUN device, which like WireGuard is an L3 device in generic mode.
+fn attach_and_detach(pins: &Path) {
+    const DEVICE: &str = "tun-test";
+    run(&format!("ip tuntap add dev {DEVICE} mode tun")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let link = || runtime.block_on(async { WireGuard::open().unwrap().link(DEVICE).await.unwrap().unwrap() });
+    let ifindex = link().ifindex;
+
+    let mut first = Datapath::open(pins, &sizes()).unwrap();
+    let id = first.attach(USERS, DEVICE, ifindex).unwrap();
+    assert_eq!((link().program, datapath::pinned_program(pins, DEVICE).unwrap()), (Some(id), Some(id)));
+    drop(first);
+    assert_eq!(link().program, Some(id), "it outlives the agent");
+
+    let mut second = Datapath::open(pins, &sizes()).unwrap();
+    let next = second.attach(USERS, DEVICE, ifindex).unwrap();
+    assert_ne!(next, id);
+    assert_eq!((link().program, datapath::pinned_program(pins, DEVICE).unwrap()), (Some(next), Some(next)));
+    assert_eq!(second.pinned_interfaces().unwrap(), [DEVICE]);
+
+    datapath::detach(pins, false).unwrap();
+    assert_eq!(link().program, None, "although the agent that moved the link to its program still runs");
+    assert!(second.is_detached() && datapath::is_detached(pins));
+    assert!(matches!(second.attach(USERS, DEVICE, ifindex), Err(Error::Detached)));
+    assert_eq!((link().program, second.pinned_interfaces().unwrap()), (None, vec![]));
+
+    let mut told = Datapath::open(pins, &sizes()).unwrap();
+    let id = told.attach(USERS, DEVICE, ifindex).unwrap();
+    assert_eq!(link().program, Some(id));
+    assert!(!datapath::is_detached(pins));
+    told.detach_interface(DEVICE).unwrap();
+    told.detach_interface(DEVICE).unwrap();
+    assert_eq!((link().program, datapath::pinned_program(pins, DEVICE).unwrap()), (None, None));
+
+    told.attach(USERS, DEVICE, ifindex).unwrap();
+    run(&format!("ip link delete {DEVICE}")).unwrap();
+    run(&format!("ip tuntap add dev {DEVICE} mode tun")).unwrap();
+    let id = told.attach(USERS, DEVICE, link().ifindex).unwrap();
+    assert_eq!(link().program, Some(id), "the pin of the old device is replaced");
+}
+
+#[test]
+fn fill_levels_are_counted_from_the_pins() {
+    let pins = Pins::new();
+    assert!(!datapath::are_maps_pinned(pins.path()) && !datapath::is_detached(pins.path()));
+    let mut datapath = Datapath::open(pins.path(), &sizes()).unwrap();
+    datapath.fill(&before()).unwrap();
+    let levels = Pinned::open(pins.path()).unwrap().fill_levels().unwrap();
+    let found: Vec<_> = levels.iter().map(|level| (level.map, level.entries, level.capacity)).collect();
+    let expected =
+        [("PEERS", 3, 8), ("ROUTES", 8, 64), ("PLANTS", 0, 8), ("FLOWS", 0, 64), ("CLOSED", 0, 64), ("DENIED", 0, 64)];
+    assert_eq!(found, expected);
+}
+
+/// The agent itself, on kernel WireGuard. The states are the plot of [`SCENARIO`].
+#[test]
+fn the_agent_stays_closed_whatever_happens_to_it() {
+    let test = "the_agent_stays_closed_whatever_happens_to_it";
+    if skip::quick() {
+        return skip::skipped(test, "it boots a machine, and only quick tests are wanted");
+    }
+    let Some(kernel) = Kernel::all().pop() else {
+        return skip::skipped(test, "there is no kernel to boot; run `cargo xtask setup`");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = Machine::new(&kernel).program(demo::programs().unwrap().join("vpn-agent"));
+    let config = "gateway = \"gateway-1\"\nregion = \"eu\"\nstate = \"/etc/vpn-gateway/state.json\"\n\
+                  state_dir = \"/var/lib/vpn-agent\"\n[users]\nprivate_key_file = \"/etc/vpn-gateway/users.key\"\n\
+                  [datapath]\nroutes_max = 64\n";
+    let files = [
+        ("agent.toml", config.to_owned()),
+        ("1.json", state(1, &["north", "south"], &["user-a", "user-b"], 1).to_string()),
+        ("2.json", state(2, &["north", "south", "west"], &["user-b"], 1).to_string()),
+        ("3.json", state(3, &["south", "west"], &["user-b"], 1).to_string()),
+        ("4.json", state(4, &["west"], &["user-c", "user-b"], 70).to_string()),
+    ];
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).unwrap();
+        machine = machine.file(folder.path().join(name), Path::new("/data").join(name));
+    }
+    let mut lines = Vec::new();
+    let script = SCENARIO;
+    let report = machine.run(&["sh", "-c", script], Duration::from_secs(300), |line| lines.push(line.to_owned()));
+    let exit = report.map(|report| report.exit);
+    assert!(matches!(exit, Ok(0)), "{exit:?}\n{}", lines.join("\n"));
+}
+
+/// In the machine, for its `sh`.
+const SCENARIO: &str = r#"set -e
+links=/sys/fs/bpf/vpn/v1/links
+conf=/proc/sys/net/ipv4/conf
+until_true() { # what, command
+  what=$1; shift
+  for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    if "$@"; then echo "ok: $what"; return; fi
+    sleep 1
+  done
+  echo "not ok: $what"; vpn-agent status || true; cat /tmp/agent.log; exit 1
+}
+has() { vpn-agent status | grep -q "$1"; }
+logged() { grep -q "$1" /tmp/agent.log; }
+in_order() { has "^revision $1, in the file $1$" && ! has "^difference:"; }
+closed() { [ "$(cat $conf/wg-users/forwarding $conf/wgp-1/forwarding | tr -d '\n')" = 00 ]; }
+rotated() { wg show wg-users allowed-ips | grep -q "^51A.*100.64.0.3/32"; }
+gone() { [ ! -e "$1" ]; }
+no_link() { ! ip link show "$1" > /dev/null 2>&1; }
+
+mkdir -p /etc/vpn-gateway /var/lib
+cp /data/agent.toml /etc/vpn-gateway/agent.toml
+vpn-agent keygen /etc/vpn-gateway/users.key
+cp /data/1.json /etc/vpn-gateway/state.json
+until_true "status before the first run" has "^difference: the maps are not pinned"
+
+echo 1 > /proc/sys/net/ipv4/ip_forward
+vpn-agent run > /tmp/agent.log 2>&1 &
+agent=$!
+until_true "revision 1 is in order" in_order 1
+until_true "interfaces are closed on a host that forwards" closed
+[ "$(cat /proc/sys/net/ipv6/conf/wg-users/disable_ipv6)" = 1 ]
+echo 0 > /proc/sys/net/ipv4/ip_forward
+echo 1 > /proc/sys/net/ipv4/ip_forward
+until_true "they are closed again" closed
+until_true "and that was said" logged "switched the kernel.s forwarding on"
+if vpn-agent run > /tmp/second.log 2>&1; then exit 1; fi
+grep "another .vpn-agent run. uses this state_dir" /tmp/second.log
+
+vpn-agent detach
+until_true "the agent notices" logged "detached by"
+until_true "status says detached" has "^detached by"
+until_true "and that programs are missing" has "wg-users .*missing"
+cp /data/2.json /etc/vpn-gateway/new && mv /etc/vpn-gateway/new /etc/vpn-gateway/state.json
+until_true "a revocation goes on" has "^revision 2, in the file 2$"
+if has "PEERS has"; then exit 1; fi
+sleep 7
+until_true "and nothing is attached" gone $links
+kill -HUP $agent
+until_true "SIGHUP attaches again, west too" in_order 2
+vpn-agent detach
+kill $agent; wait $agent
+vpn-agent run >> /tmp/agent.log 2>&1 &
+agent=$!
+until_true "so does a restart" in_order 2
+
+cp /data/3.json /etc/vpn-gateway/new && mv /etc/vpn-gateway/new /etc/vpn-gateway/state.json
+until_true "north is deleted" in_order 3
+until_true "its interface goes" no_link wgp-1
+until_true "its pin goes" gone $links/wgp-1
+[ -e $links/wgp-2 ]
+ip link delete wgp-2
+ip link delete wg-users
+until_true "status tells what is missing" has "^difference: wg-users: there is no such interface"
+kill -HUP $agent
+until_true "SIGHUP makes it again" in_order 3
+
+cp /data/4.json /etc/vpn-gateway/new && mv /etc/vpn-gateway/new /etc/vpn-gateway/state.json
+until_true "a state that does not fit is said" logged "ROUTES is full"
+until_true "south is taken from user-b all the same" has "user-b  *user-b  *100.64.0.3  *[0-9][0-9]*  *2 "
+until_true "and a new key takes the place of the old one" rotated
+vpn-agent status --json > /dev/null
+kill $agent; wait $agent
+vpn-agent status > /dev/null
+"#;
+
+/// Every user is operator of every plant, and has a key by its place in the list; west has `subnets` subnets, the others have one.
+fn state(revision: u64, plants: &[&str], users: &[&str], subnets: u32) -> Value {
+    let key = |number: usize| format!("{number:A<42}A=");
+    let plant = |(at, id): (usize, &&str)| {
+        let count = if *id == "west" { subnets } else { 1 };
+        let subnets: Vec<_> = (1..=count).map(|subnet| format!("192.168.{subnet}.0/24")).collect();
+        json!({"id": id, "organisation": "alpha", "subnets": subnets, "uplink": {"kind": "host", "public_key": key(10 + at)}})
+    };
+    let pairs = || users.iter().flat_map(|user| plants.iter().map(move |plant| (user, plant)));
+    json!({
+        "revision": revision,
+        "organisations": [{"id": "alpha"}],
+        "portfolios": [],
+        "plants": plants.iter().enumerate().map(plant).collect::<Vec<_>>(),
+        "users": users.iter().map(|user| json!({"id": user})).collect::<Vec<_>>(),
+        "memberships": users.iter().map(|user| {
+            json!({"user": user, "organisation": "alpha", "kind": "member", "access": "all"})
+        }).collect::<Vec<_>>(),
+        "roles": pairs().map(|(user, plant)| {
+            json!({"user": user, "role": "operator", "on": {"plant": plant}})
+        }).collect::<Vec<_>>(),
+        "cooperations": [],
+        "certificates": users.iter().enumerate().map(|(at, user)| {
+            json!({"id": user, "user": user, "public_key": key(50 + at)})
+        }).collect::<Vec<_>>(),
+    })
+}
+
+/// Three peers with one set of eight subnets.
+fn before() -> Content {
+    content(&[(KEEPS, 1, 1, 0..8), (LOSES, 2, 1, 0..8), (GOES, 3, 1, 0..8)])
+}
+
+/// Peers by tunnel address with their id, the id of their set, and the subnets in it.
+fn content(rows: &[(&str, u32, u32, Range<u32>)]) -> Content {
+    let route = |subnet: u32| {
+        let destination = address(&format!("10.128.{subnet}.0"));
+        ((destination, 96 + 24), Route { plant: 1, id: subnet, egress: 1, real: prefix("192.168.1.0", 24) })
+    };
+    let mut content = Content::default();
+    for (peer, id, set, subnets) in rows {
+        content.peers.insert(address(peer), Peer { id: *id, route_set: *set });
+        content.route_sets.insert(*set, subnets.clone().map(route).collect::<BTreeMap<_, _>>());
+    }
+    content
+}
+
+fn saved() -> Result<(), Error> {
+    Ok(())
+}
+
+/// Peers of these tests with their sets.
+fn peers(datapath: &Datapath) -> Vec<(&'static str, u32)> {
+    let peers = datapath.peers().unwrap();
+    let known = [KEEPS, LOSES, GOES, COMES];
+    let found: Vec<_> =
+        known.into_iter().filter_map(|name| Some((name, peers.get(&address(name))?.route_set))).collect();
+    assert_eq!(found.len(), peers.len(), "{peers:?}");
+    found
+}
+
+fn routes(datapath: &Datapath, set: u32) -> usize {
+    datapath.routes().unwrap().keys().filter(|(of, _, _)| *of == set).count()
+}
