@@ -314,7 +314,9 @@ impl Job {
 
     fn detach_and_attach(&mut self) -> Result<Vec<String>> {
         let (north, south) = (self.virtual_address("north")?, self.virtual_address("south")?);
-        let before = (self.verdict("to-plant")?, self.verdict("to-user")?);
+        // Counted where packets would arrive, since without programs nothing on the gateway counts.
+        let arrived = |job: &Self| Ok::<_, anyhow::Error>([received(&job.north.lan)?, received(&job.south.lan)?]);
+        let before = arrived(self)?;
         self.gateway.stop_agent()?;
         self.gateway.agent(&["detach"])?;
         for device in [north, south, DEVICE] {
@@ -322,15 +324,14 @@ impl Job {
             self.refused("user-a", &format!("curl -s -m 2 -o /dev/null http://{device}/name"))?;
         }
         self.refused("user-b", &format!("busybox ping -c 2 -W 1 {north}"))?;
-        let after = (self.verdict("to-plant")?, self.verdict("to-user")?);
-        equal("packets forwarded while detached", after, before)?;
+        equal("packets that reached the devices while detached", arrived(self)?, before)?;
         self.gateway.start_agent(1)?;
         for (plant, device) in [("north", north), ("south", south)] {
             self.user_a.namespace.run(&format!("busybox ping -c 2 -W 5 {device}"))?;
             let account = Account::Packets { packets: 2, bytes: 2 * (56 + PING_OVERHEAD) };
             self.report("user-a", plant, device, "ICMP", 0, account, account);
         }
-        Ok(vec!["detached: 7 attempts of both users failed, 0 packets forwarded".into()])
+        Ok(vec!["detached: 7 attempts of both users failed, no packet reached a device".into()])
     }
 
     fn lose_role(&mut self) -> Result<Vec<String>> {
@@ -674,6 +675,13 @@ impl Drop for Download {
             let _ = curl.wait();
         }
     }
+}
+
+/// IP packets that a host has received (`InReceives` of RFC 4293).
+fn received(host: &Namespace) -> Result<u64> {
+    let table = host.run("cat /proc/net/snmp")?;
+    let values = table.lines().filter(|line| line.starts_with("Ip:")).nth(1).context("no IP statistics")?;
+    Ok(values.split_whitespace().nth(3).context("too few IP statistics")?.parse()?)
 }
 
 /// What the first step builds.

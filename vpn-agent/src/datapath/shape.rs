@@ -3,8 +3,6 @@
 use std::path::Path;
 
 use aya::maps::MapInfo;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use vpn_ebpf_common::{
     Address, Verdict,
     denial::{Denial, DenialKey},
@@ -19,8 +17,7 @@ use vpn_ebpf_common::{
 use super::Error;
 
 /// How many entries each map holds. Memory for flows and peers is taken at once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Certificates.
     pub peers_max: u32,
