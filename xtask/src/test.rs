@@ -36,6 +36,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Ok(mut clippy) => checks.run("clippy of the XDP programs", &mut clippy),
         Err(reason) => checks.skip("clippy of the XDP programs", &reason),
     }
+    // Tests start the programs, and put them into virtual machines; testing alone does not build them.
+    checks.run("build", workspace::cargo().arg("build"));
     let mut tally = Tally::default();
     let skipped = SkippedFile::new()?;
     let mut test = workspace::cargo();
