@@ -109,6 +109,8 @@ fn withdrawing_adds_nothing_for_anybody() {
 #[test]
 fn detaching_is_at_once_and_not_undone_by_the_running_agent() {
     let pins = Pins::new();
+    // A run that was ended in the middle has left one.
+    let _ = run("ip netns delete agent-datapath");
     let namespace = Namespace::create("agent-datapath").unwrap();
     let path = pins.path().to_owned();
     let outcome = namespace.enter(move || attach_and_detach(&path)).unwrap().join();
