@@ -122,6 +122,8 @@ pub struct Store {
     /// Keeps the engine running between statements; `None` once closed.
     keeper: Mutex<Option<Connection>>,
     sessions: Arc<Semaphore>,
+    /// Held until the engine has ended.
+    _lock: File,
 }
 
 impl Store {
@@ -131,7 +133,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn open(embedded: &Embedded) -> Result<Self, Error> {
-        let path = prepare(&embedded.path)?;
+        let (path, lock) = prepare(&embedded.path)?;
         let config = configure(&path)?;
         let library = Library::load(&embedded.library)
             .map_err(|source| Error::Library { path: embedded.library.clone(), source })?;
@@ -143,6 +145,7 @@ impl Store {
             config,
             keeper: Mutex::new(Some(keeper)),
             sessions: Arc::new(Semaphore::new(SESSIONS as usize)),
+            _lock: lock,
         })
     }
 
@@ -251,28 +254,37 @@ impl From<ffi::Answer> for Answer {
     }
 }
 
-/// Creates the folder, readable by its owner only, and makes sure that no other process has it open.
-fn prepare(path: &Path) -> Result<PathBuf, Error> {
+/// Creates the folder, readable by its owner only, and locks it.
+///
+/// A file of our own is locked first: the engine's does not exist before its first start, so of two processes that
+/// start at once, both would go on, and one engine fail.
+fn prepare(path: &Path) -> Result<(PathBuf, File), Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-    // The engine locks this file and says only on stderr that it could not. Its predecessor may have been killed
-    // an instant ago and still be on its way out.
-    let status = path.join("status");
+    let own = File::create(path.join("lock")).map_err(io)?;
+    lock(&own, path)?;
+    // The engine says only on stderr that it could not lock its file.
+    match File::open(path.join("status")) {
+        Ok(engine) => lock(&engine, path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io(error)),
+    }
+    // The engine takes its paths relative to itself, not to the working directory.
+    Ok((fs::canonicalize(path).map_err(io)?, own))
+}
+
+/// Locks a file, and waits a second for it: its last owner may have been killed an instant ago and still be on its way
+/// out.
+fn lock(file: &File, path: &Path) -> Result<(), Error> {
     for attempt in 0.. {
-        let lock = match File::open(&status) {
-            Ok(file) => file.try_lock(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(io(error)),
-        };
-        match lock {
+        match file.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::Error(error)) => return Err(io(error)),
+            Err(TryLockError::Error(source)) => return Err(Error::Io { path: path.to_owned(), source }),
             Err(TryLockError::WouldBlock) if attempt < 20 => std::thread::sleep(Duration::from_millis(50)),
             Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: path.to_owned() }),
         }
     }
-    // The engine takes its paths relative to itself, not to the working directory.
-    fs::canonicalize(path).map_err(io)
+    Ok(())
 }
 
 /// Writes the engine's configuration into the data directory and returns its path.
