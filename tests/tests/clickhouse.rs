@@ -449,6 +449,46 @@ fn a_second_process_is_told_that_the_store_is_in_use() {
     assert!(!output.status.success() && error.contains("another process has this store open"), "{error}");
 }
 
+#[test]
+fn who_is_answered_finds_the_tables() {
+    for _ in 0..5 {
+        let store = Store::start();
+        let answer = store.http("GET /?query=SELECT+count()+FROM+audit.flows", "");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n0\n"), "{answer}");
+    }
+}
+
+#[test]
+fn of_two_that_start_at_once_one_serves_and_a_query_waits_for_it() {
+    for _ in 0..3 {
+        let store = Store::prepare(tempfile::tempdir().unwrap(), "");
+        let start = || {
+            let mut command = Command::new(binary());
+            command.args(["serve", "--config"]).arg(store.config()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let mut both = [start(), start()];
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Written by who has the lock.
+        while !store.folder.path().join("data/config.xml").exists() {
+            assert!(Instant::now() < deadline, "no store is made");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let answer = store.run(&["query", "--format", "TSV", "SELECT count() FROM flows"]);
+        let said = both.each_mut().map(|child| {
+            let pid = Pid::from_child(child);
+            // The loser has ended; what it was is known by its status.
+            let _ = kill_process(pid, Signal::TERM);
+            let mut text = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+            (child.wait().unwrap().success(), text)
+        });
+        assert_eq!(answer.stdout, b"0\n", "{}{said:?}", String::from_utf8_lossy(&answer.stderr));
+        assert_eq!(said.iter().filter(|(served, _)| *served).count(), 1, "{said:?}");
+        let loser = said.iter().find(|(served, _)| !served).unwrap();
+        assert!(loser.1.contains("another process has this store open"), "{said:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_password_is_asked_for_and_never_shown() {
     const PASSWORD: &str = "open-sesame-4711";
@@ -463,7 +503,7 @@ async fn a_password_is_asked_for_and_never_shown() {
 
     let show = store.run(&["schema", "show"]);
     let query = store.run(&["query", "SELECT nosuch"]);
-    let process = format!("/proc/{}", store.child.id());
+    let process = format!("/proc/{}", store.child.as_ref().unwrap().id());
     let shown = [
         fs::read(format!("{process}/cmdline")).unwrap(),
         fs::read(format!("{process}/environ")).unwrap(),
@@ -651,7 +691,7 @@ struct Store {
     folder: TempDir,
     listen: SocketAddr,
     client: Client,
-    child: Child,
+    child: Option<Child>,
 }
 
 impl Store {
@@ -661,6 +701,13 @@ impl Store {
 
     /// With further lines of the `[clickhouse]` table.
     fn start_in(folder: TempDir, clickhouse: &str) -> Self {
+        let mut store = Self::prepare(folder, clickhouse);
+        store.child = Some(spawn(&store.config(), &store.log(), store.listen));
+        store
+    }
+
+    /// With its configuration written, and no process.
+    fn prepare(folder: TempDir, clickhouse: &str) -> Self {
         let library = library();
         assert!(library.exists(), "{} is missing: run `cargo xtask setup`", library.display());
         // Free now, and very likely still so in a moment.
@@ -673,8 +720,7 @@ impl Store {
         let path = folder.path().join("collector.toml");
         fs::write(&path, text).unwrap();
         let client = connect(&path, listen);
-        let child = spawn(&path, &folder.path().join("log"), listen);
-        Self { folder, listen, client, child }
+        Self { folder, listen, client, child: None }
     }
 
     fn restart(&mut self, signal: Signal) {
@@ -683,13 +729,14 @@ impl Store {
     }
 
     fn stop(&mut self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-        let status = self.child.wait().unwrap();
+        let mut child = self.child.take().unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let status = child.wait().unwrap();
         assert!(signal == Signal::KILL || status.success(), "{status}: {}", fs::read_to_string(self.log()).unwrap());
     }
 
     fn resume(&mut self) {
-        self.child = spawn(&self.config(), &self.log(), self.listen);
+        self.child = Some(spawn(&self.config(), &self.log(), self.listen));
         // The old one may try a connection to the process that has gone first, and fail once.
         self.client = connect(&self.config(), self.listen);
     }
@@ -747,9 +794,11 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // Fails if a test has stopped it already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            // Fails only if it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -770,17 +819,13 @@ fn spawn(config: &Path, log: &Path, listen: SocketAddr) -> Child {
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
-    // The port answers before the schema is applied, the line comes after.
-    let ready = |log: &str| log.rsplit("serving the embedded store").count() > log.rsplit(": ended").count();
-    loop {
+    while TcpStream::connect(listen).is_err() {
         let text = fs::read_to_string(log).unwrap();
-        if TcpStream::connect(listen).is_ok() && ready(&text) {
-            return child;
-        }
         let ended = child.try_wait().unwrap();
         assert!(ended.is_none() && Instant::now() < deadline, "the store does not serve: {text}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(5));
     }
+    child
 }
 
 /// Where the set-up command puts it.

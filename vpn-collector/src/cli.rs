@@ -117,7 +117,11 @@ impl ConfigFile {
 
 async fn apply(config: &Config) -> anyhow::Result<()> {
     let access = match Access::beside(config).await {
-        Err(store::Error::NoStore { .. }) => Access::own(config).await?,
+        // Opening it is all there is to do.
+        Err(store::Error::NoStore { .. }) => {
+            Access::own(config).await?.close().await;
+            return Ok(());
+        }
         access => access?,
     };
     let applied = schema::apply(&access.client, &config.clickhouse.database).await;

@@ -70,7 +70,6 @@ pub enum Error {
 /// A running endpoint.
 pub struct Endpoint {
     address: SocketAddr,
-    store: Arc<Store>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<io::Result<()>>,
 }
@@ -80,7 +79,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Listen`]
-    pub async fn start(store: Store, listen: SocketAddr, credentials: Option<Credentials>) -> Result<Self, Error> {
+    pub async fn start(store: Arc<Store>, listen: SocketAddr, credentials: Option<Credentials>) -> Result<Self, Error> {
         let refused = |source| Error::Listen { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
@@ -89,13 +88,12 @@ impl Endpoint {
             // Only costs time if it fails.
             let _ = connection.set_nodelay(true);
         });
-        let store = Arc::new(store);
         let (stop, stopped) = oneshot::channel();
-        let server = axum::serve(listener, router(Arc::clone(&store), credentials)).with_graceful_shutdown(async {
+        let server = axum::serve(listener, router(store, credentials)).with_graceful_shutdown(async {
             // Also when the endpoint is dropped.
             let _ = stopped.await;
         });
-        Ok(Self { address, store, stop, task: tokio::spawn(server.into_future()) })
+        Ok(Self { address, stop, task: tokio::spawn(server.into_future()) })
     }
 
     /// Where it listens.
@@ -104,7 +102,7 @@ impl Endpoint {
         self.address
     }
 
-    /// Takes no further requests, waits a while for those under way, and closes the store.
+    /// Takes no further requests and waits a while for those under way. The store stays open.
     pub async fn stop(self) {
         // Fails only if the server has ended already.
         let _ = self.stop.send(());
@@ -112,7 +110,6 @@ impl Endpoint {
         if time::timeout(MAX_FAREWELL, self.task).await.is_err() {
             abort.abort();
         }
-        self.store.close().await;
     }
 }
 

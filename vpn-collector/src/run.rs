@@ -8,11 +8,10 @@ use tracing::{info, warn};
 use crate::{
     collector::{self, Collector, Scope},
     config::Config,
-    embedded, schema,
     store::{self, Access},
 };
 
-/// Between two attempts to create the audit tables.
+/// Between two attempts to open the store.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why the collector did not start.
@@ -21,9 +20,6 @@ pub enum Error {
     /// See [`store::Error`].
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// See [`schema::Error`].
-    #[error(transparent)]
-    Schema(#[from] schema::Error),
     /// See [`collector::Error`].
     #[error(transparent)]
     Collector(#[from] collector::Error),
@@ -41,13 +37,6 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
         () = &mut stop => return Ok(()),
         access = open(config) => access?,
     };
-    tokio::select! {
-        () = &mut stop => {
-            access.close().await;
-            return Ok(());
-        }
-        applied = apply_schema(config, &access) => applied?,
-    }
     let mut collector = Collector::new(config, &access.client)?;
     let mut sweeps = time::interval(config.sweep());
     let mut events = time::interval(config.flush.interval());
@@ -75,7 +64,6 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()>) -> Result<(), 
 /// See [`Error`].
 pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let access = Access::serve(config).await?;
-    schema::apply(&access.client, &config.clickhouse.database).await?;
     info!(clickhouse = %access.url, "serving the embedded store");
     stop.await;
     access.close().await;
@@ -83,28 +71,16 @@ pub async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<()
     Ok(())
 }
 
-/// Opens the store as soon as nobody else has it: a query that was begun before this program may still run.
-async fn open(config: &Config) -> Result<Access, Error> {
+/// Opens the store and creates what is missing, as soon as that can be: a query that was begun before this program may
+/// still have the store, and a server may start later than this host.
+async fn open(config: &Config) -> Result<Access, store::Error> {
     loop {
         match Access::own(config).await {
-            Err(store::Error::Store(error @ embedded::Error::Locked { .. })) => {
+            Err(error) if error.is_temporary() => {
                 warn!("flows wait in the kernel, trying again: {error}");
                 time::sleep(RETRY).await;
             }
-            opened => return Ok(opened?),
-        }
-    }
-}
-
-/// Creates what is missing, as soon as ClickHouse lets it: a server may start later than this host.
-async fn apply_schema(config: &Config, access: &Access) -> Result<(), Error> {
-    loop {
-        match schema::apply(&access.client, &config.clickhouse.database).await {
-            Err(error @ schema::Error::Statement { .. }) => {
-                warn!(clickhouse = %access.url, "flows wait in the kernel, trying again: {error}");
-                time::sleep(RETRY).await;
-            }
-            applied => return Ok(applied?),
+            opened => return opened,
         }
     }
 }
