@@ -42,6 +42,13 @@ impl Address {
         self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED
     }
 
+    /// Where the settings of its family stand: 0 for IPv4, 1 for IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub const fn family(&self) -> usize {
+        if self.is_v4() { 0 } else { 1 }
+    }
+
     /// The address for user space, IPv4 where it is mapped.
     #[must_use]
     pub fn to_ip(self) -> IpAddr {

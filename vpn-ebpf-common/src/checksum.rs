@@ -40,6 +40,33 @@ impl Difference {
         self.word(old.v4_word(), new.v4_word())
     }
 
+    /// The address `old` became `new`, in a packet of this [`family`](Address::family).
+    #[inline(always)]
+    #[must_use]
+    pub const fn address(self, family: usize, old: &Address, new: &Address) -> Self {
+        if family == 0 {
+            return self.v4(old, new);
+        }
+        let [a, b, c, d] = old.0;
+        let [e, f, g, h] = new.0;
+        self.word(a, e).word(b, f).word(c, g).word(d, h)
+    }
+
+    /// Both differences together.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    /// The difference in the kernel's form, `__wsum`: 32 bits, for `bpf_l4_csum_replace`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn wsum(self) -> u32 {
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        ((sum & 0xffff_ffff) + (sum >> 32)) as u32
+    }
+
     /// The checksum that was `check` before the change (RFC 1624, equation 3).
     #[inline(always)]
     #[must_use]

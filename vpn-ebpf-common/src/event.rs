@@ -19,13 +19,15 @@ pub const DENIED: u64 = 2;
 pub struct FlowOpened {
     /// [`FLOW_OPENED`].
     pub kind: u64,
-    /// The new key.
-    pub key: FlowKey,
     /// Its state, the first packet counted.
     pub flow: Flow,
+    /// The new key.
+    pub key: FlowKey,
+    /// Always zero.
+    pub reserved: u32,
 }
 
-shared!(FlowOpened: 8 + 32 + 72);
+shared!(FlowOpened: 8 + 120 + 28 + 4);
 
 /// A destination was refused for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +35,15 @@ shared!(FlowOpened: 8 + 32 + 72);
 pub struct Denied {
     /// [`DENIED`].
     pub kind: u64,
-    /// The new key.
-    pub key: DenialKey,
     /// Its state, the first attempt counted.
     pub denial: Denial,
+    /// The new key.
+    pub key: DenialKey,
+    /// Always zero.
+    pub reserved: u32,
 }
 
-shared!(Denied: 8 + 24 + 32);
+shared!(Denied: 8 + 32 + 28 + 4);
 
 /// A record of EVENTS, told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +86,7 @@ mod tests {
     fn records_are_told_apart_by_kind_and_length() {
         let mut record = vec![0; size_of::<FlowOpened>()];
         record[..8].copy_from_slice(&FLOW_OPENED.to_ne_bytes());
-        record[8 + 16..8 + 20].copy_from_slice(&77_u32.to_ne_bytes());
+        record[128 + 16..128 + 20].copy_from_slice(&77_u32.to_ne_bytes());
         let Some(Event::FlowOpened(opened)) = Event::parse(&record) else { panic!("a flow") };
         assert_eq!(opened.key.peer, 77);
         assert_eq!(Event::parse(&record[..record.len() - 1]), None, "too short for its kind");

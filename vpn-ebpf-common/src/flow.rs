@@ -2,16 +2,17 @@
 
 use crate::{Address, shared};
 
-/// One conversation of a peer with a device. Both directions build the same key.
+/// One conversation of a peer with a device, under the address that the user wrote.
+///
+/// A packet from the user gives the whole key, so that it finds its flow without a route look-up. One from the plant
+/// gives it by the virtual twin of its source, or by the source itself where the user wrote the real address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct FlowKey {
-    /// Real address of the device.
-    pub device: Address,
+    /// The device's address as the user wrote it.
+    pub addressed: Address,
     /// Peer id.
     pub peer: u32,
-    /// Plant id.
-    pub plant: u32,
     /// Port on the user's side, network byte order; for ICMP echo the identifier.
     pub user_port: u16,
     /// Port on the device's side, network byte order; zero for ICMP echo.
@@ -22,7 +23,26 @@ pub struct FlowKey {
     pub reserved: [u8; 3],
 }
 
-shared!(FlowKey: 16 + 4 + 4 + 2 + 2 + 1 + 3);
+shared!(FlowKey: 16 + 4 + 2 + 2 + 1 + 3);
+
+impl FlowKey {
+    /// A number that two keys have in common by chance only. The kernel gives the memory of a removed entry to the
+    /// next one at once; a program that found the entry just before recognises by its tag that it is another's now.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag(&self) -> u32 {
+        /// The multiplier of 32-bit FNV-1a: odd, so no step loses a bit.
+        const PRIME: u32 = 0x0100_0193;
+        let [a, b, c, d] = self.addressed.0;
+        let ports = (self.user_port as u32) << 16 | self.device_port as u32;
+        let tag = (a ^ 0x811c_9dc5).wrapping_mul(PRIME) ^ b;
+        let tag = tag.wrapping_mul(PRIME) ^ c;
+        let tag = tag.wrapping_mul(PRIME) ^ d;
+        let tag = tag.wrapping_mul(PRIME) ^ ports.rotate_left(7);
+        let tag = tag.wrapping_mul(PRIME) ^ self.peer.rotate_left(19);
+        tag.wrapping_mul(PRIME) ^ self.protocol as u32
+    }
+}
 
 /// Packets and their bytes, counted from the first byte of the IP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,40 +56,73 @@ pub struct Traffic {
 
 shared!(Traffic: 8 + 8);
 
-/// The state of a flow. Counters only grow, and every report is a snapshot of them.
+/// The state of a flow: its counters, and all that a packet of it needs besides. Counters only grow, and every report
+/// is a snapshot of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
+    /// [`FlowKey::tag`] of the flow's key. First, so that it changes before anything else when the memory is used again.
+    pub tag: u32,
+    /// The largest packet that its uplink takes, in bytes of IP packet.
+    pub mtu: u16,
+    /// [`tcp`](crate::tcp) flags seen from the user; zero for other protocols.
+    pub tcp_user: u8,
+    /// [`tcp`](crate::tcp) flags seen from the plant; zero for other protocols.
+    pub tcp_plant: u8,
     /// `CLOCK_BOOTTIME` of the first packet, nanoseconds. With the key it names this flow for ever: a later
     /// flow under the same key has a later start.
     pub opened_ns: u64,
     /// `CLOCK_BOOTTIME` of the last packet, nanoseconds.
     pub last_ns: u64,
+    /// `CLOCK_BOOTTIME` at which it ends unless a packet comes, nanoseconds. One word, so that whoever reads it while
+    /// another CPU shortens it (a TCP reset) sees the old time or the new one.
+    pub expires_ns: u64,
     /// Forwarded to the plant.
     pub to_plant: Traffic,
     /// Forwarded to the user.
     pub to_user: Traffic,
-    /// The device's address as the user wrote it; replies carry it as their source.
-    pub addressed: Address,
-    /// The route set that the user's last packet was admitted under.
-    pub route_set: u32,
+    /// Real address of the device.
+    pub device: Address,
+    /// The user as the plant sees it.
+    pub source: Address,
+    /// Plant id; zero for a service of the gateway itself.
+    pub plant: u32,
     /// The route that admitted it.
     pub route: u32,
+    /// The route set that it was admitted under. Where the peer has another one now, the next packet is checked again.
+    pub route_set: u32,
+    /// [`Gateway::generation`](crate::gateway::Gateway::generation) that it was admitted under, likewise.
+    pub generation: u32,
+    /// Interface index of the plant's uplink; zero for a service of the gateway itself.
+    pub egress: u32,
+    /// Bytes of link header that the uplink wants in front of the IP header: 0, or 14 for Ethernet.
+    pub link_header: u32,
 }
 
-shared!(Flow: 2 * 8 + 2 * 16 + 16 + 2 * 4);
+shared!(Flow: 4 + 2 + 2 + 3 * 8 + 2 * 16 + 2 * 16 + 6 * 4);
 
 /// Key of CLOSED: one finished flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct ClosedKey {
-    /// The key it had in FLOWS.
-    pub flow: FlowKey,
     /// Its [`Flow::opened_ns`].
     pub opened_ns: u64,
+    /// The key it had in FLOWS.
+    pub flow: FlowKey,
+    /// Always zero: the key is compared byte by byte.
+    pub reserved: u32,
 }
 
-shared!(ClosedKey: 32 + 8);
+shared!(ClosedKey: 8 + 28 + 4);
+
+impl ClosedKey {
+    /// The key of a flow that was opened at `opened_ns`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(flow: FlowKey, opened_ns: u64) -> Self {
+        Self { opened_ns, flow, reserved: 0 }
+    }
+}
 
 /// How close a flow is to its end.
 ///
@@ -90,49 +143,71 @@ pub enum Age {
 /// Length of [`Age::Settling`], nanoseconds.
 pub const SETTLE_NS: u64 = 1_000_000_000;
 
-impl Flow {
-    /// The flow's age at `now_ns` (`CLOCK_BOOTTIME`) under an idle limit. A last packet "in the future" is
-    /// one that another CPU has just counted.
+impl Age {
+    /// The age of a flow with this [`Flow::expires_ns`] at `now_ns` (`CLOCK_BOOTTIME`).
     #[inline(always)]
     #[must_use]
-    pub const fn age(&self, now_ns: u64, idle_limit_ns: u64) -> Age {
-        let idle = now_ns.saturating_sub(self.last_ns);
-        if idle <= idle_limit_ns {
-            Age::Live
-        } else if idle <= idle_limit_ns.saturating_add(SETTLE_NS) {
-            Age::Settling
+    pub const fn of(expires_ns: u64, now_ns: u64) -> Self {
+        if now_ns <= expires_ns {
+            Self::Live
+        } else if now_ns <= expires_ns.saturating_add(SETTLE_NS) {
+            Self::Settling
         } else {
-            Age::Over
+            Self::Over
         }
+    }
+}
+
+impl Flow {
+    /// The flow's age at `now_ns` (`CLOCK_BOOTTIME`).
+    #[inline(always)]
+    #[must_use]
+    pub const fn age(&self, now_ns: u64) -> Age {
+        Age::of(self.expires_ns, now_ns)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn a_flow_lives_settles_and_ends() {
-        let limit = 60_000_000_000;
-        let flow = Flow {
-            opened_ns: 5,
-            last_ns: 1_000,
-            to_plant: Traffic::default(),
-            to_user: Traffic::default(),
-            addressed: Address([0; 4]),
-            route_set: 1,
-            route: 1,
-        };
+        let expires = 60_000_000_000;
         for (now, age) in [
             (0, Age::Live),
-            (1_000 + limit, Age::Live),
-            (1_001 + limit, Age::Settling),
-            (1_000 + limit + SETTLE_NS, Age::Settling),
-            (1_001 + limit + SETTLE_NS, Age::Over),
+            (expires, Age::Live),
+            (expires + 1, Age::Settling),
+            (expires + SETTLE_NS, Age::Settling),
+            (expires + SETTLE_NS + 1, Age::Over),
             (u64::MAX, Age::Over),
         ] {
-            assert_eq!(flow.age(now, limit), age, "at {now}");
+            assert_eq!(Age::of(expires, now), age, "at {now}");
         }
-        assert_eq!(flow.age(u64::MAX, u64::MAX), Age::Live, "a limit that is never reached");
+        assert_eq!(Age::of(u64::MAX, u64::MAX), Age::Live, "a time that never comes");
+    }
+
+    #[test]
+    fn neighbouring_keys_have_tags_of_their_own() {
+        let mut tags = HashSet::new();
+        for last in 0..32 {
+            for port in 0..64 {
+                for peer in 0..16 {
+                    let key = FlowKey {
+                        addressed: Address::from_v4_word(u32::from_ne_bytes([10, 128, 0, last])),
+                        peer,
+                        user_port: (40_000_u16 + port).to_be(),
+                        device_port: 502_u16.to_be(),
+                        protocol: 6,
+                        reserved: [0; 3],
+                    };
+                    tags.insert(key.tag());
+                }
+            }
+        }
+        assert!(tags.len() > 32 * 64 * 16 - 8, "{} of {}", tags.len(), 32 * 64 * 16);
     }
 }

@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod denial;
 pub mod event;
 pub mod flow;
+pub mod fragment;
 pub mod gateway;
 pub mod names;
 pub mod peer;
@@ -20,6 +21,9 @@ pub mod plant;
 pub mod prefix;
 pub mod protocol;
 pub mod route;
+pub mod service;
+pub mod tcp;
+pub mod usage;
 pub mod verdict;
 
 pub use address::Address;
@@ -28,7 +32,7 @@ pub use verdict::Verdict;
 
 /// Version of everything in this crate that crosses the kernel border. It is part of the pin directory's name,
 /// so programs and user space of different layouts never open each other's maps.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Marks a `repr(C)` type without padding as safe to copy through BPF maps, and proves its size.
 macro_rules! shared {

@@ -35,6 +35,22 @@ pub struct Route {
     pub egress: u32,
     /// The subnet as the plant uses it.
     pub real: Prefix,
+    /// Network address of its virtual twin, which is as long.
+    pub twin: Address,
 }
 
-shared!(Route: 3 * 4 + 32);
+shared!(Route: 3 * 4 + 32 + 16);
+
+impl Route {
+    /// The other address under which a user may reach the device that `addressed` leads to: its virtual address for
+    /// the real one, and the real one for the virtual.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other_address(&self, addressed: &Address) -> Address {
+        if self.real.contains(addressed) {
+            Prefix { base: self.twin, host_mask: self.real.host_mask }.translate(addressed)
+        } else {
+            self.real.translate(addressed)
+        }
+    }
+}

@@ -41,20 +41,30 @@ verdicts! {
     ToPlant = "to-plant",
     /// Counted, translated and sent to the user.
     ToUser = "to-user",
+    /// Counted and given to a service of the gateway itself.
+    ToGateway = "to-gateway",
+    /// Sent to the plant without a flow, because the table is full and the configuration prefers that.
+    UnrecordedToPlant = "unrecorded-to-plant",
+    /// Sent to the user without a flow, likewise.
+    UnrecordedToUser = "unrecorded-to-user",
     /// Shorter than its headers.
     Truncated = "truncated",
-    /// Not IPv4.
-    NotIpv4 = "not-ipv4",
+    /// Neither IPv4 nor IPv6.
+    NotIp = "not-ip",
     /// Carries IP options, which are not translated.
     IpOptions = "ip-options",
+    /// Carries an IPv6 extension header other than a fragment header, which is not translated.
+    ExtensionHeader = "extension-header",
     /// The length in the IP header is not the packet's.
     Length = "length",
-    /// A fragment: without ports it belongs to no flow.
+    /// A later fragment of a packet whose first one was not seen or not let through.
     Fragment = "fragment",
     /// Neither TCP, UDP nor ICMP.
     Protocol = "protocol",
-    /// ICMP, but not an echo request from a user or an echo reply from a plant.
+    /// ICMP, but neither an error nor an echo request from a user or an echo reply from a plant.
     IcmpType = "icmp-type",
+    /// An ICMP error about a packet that belongs to no flow.
+    IcmpNoFlow = "icmp-no-flow",
     /// The agent has not configured the gateway yet.
     NotConfigured = "not-configured",
     /// No peer owns the tunnel address.
@@ -71,18 +81,24 @@ verdicts! {
     Revoked = "revoked",
     /// In a flow that is being ended because it was idle.
     FlowIdle = "flow-idle",
+    /// The address leads to another device than before; the flow to that one is being ended.
+    FlowMoved = "flow-moved",
     /// The user already talks to this device under its other address, from the same port.
     AddressInUse = "address-in-use",
+    /// More new flows in a second than a peer may open.
+    PeerRate = "peer-rate",
+    /// The peer has as many live flows as it may have.
+    PeerFlows = "peer-flows",
     /// The flow table is full, so the flow cannot be recorded.
     FlowsFull = "flows-full",
     /// The table of finished flows is full, so the flow before this one cannot be kept.
     ClosedFull = "closed-full",
-    /// Its time to live ends here.
+    /// Its time to live, or hop limit, ends here.
     TtlExpired = "ttl-expired",
     /// Larger than the interface it must leave by.
     TooBig = "too-big",
-    /// The kernel left no room in front of the packet.
-    NoHeadroom = "no-headroom",
+    /// The kernel had no memory to rewrite the packet.
+    NoMemory = "no-memory",
 }
 
 impl Verdict {
