@@ -113,6 +113,8 @@ pub struct DatapathConfig {
     pub closed_max: u32,
     /// Refused destinations that are remembered.
     pub denials_max: u32,
+    /// Fragmented packets on their way.
+    pub fragments_max: u32,
     /// Size of the event ring, bytes; a power of two.
     pub events_bytes: u32,
     /// When an idle flow ends.
@@ -130,6 +132,7 @@ impl DatapathConfig {
             flows_max: self.flows_max,
             closed_max: self.closed_max,
             denials_max: self.denials_max,
+            fragments_max: self.fragments_max,
             events_bytes: self.events_bytes,
         }
     }
@@ -184,7 +187,7 @@ impl Default for PolicyConfig {
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        let Sizes { peers_max, routes_max, plants_max, flows_max, closed_max, denials_max, events_bytes } =
+        let Sizes { peers_max, routes_max, plants_max, flows_max, closed_max, denials_max, fragments_max, events_bytes } =
             Sizes::default();
         Self {
             pin_dir: "/sys/fs/bpf/vpn".into(),
@@ -194,6 +197,7 @@ impl Default for DatapathConfig {
             flows_max,
             closed_max,
             denials_max,
+            fragments_max,
             events_bytes,
             idle_seconds: IdleSeconds::default(),
         }
@@ -290,6 +294,7 @@ impl Config {
         check.range("datapath.plants_max", datapath.plants_max, 1..=65_535);
         check.range("datapath.closed_max", datapath.closed_max, 64..=16_777_216);
         check.range("datapath.denials_max", datapath.denials_max, 64..=1_048_576);
+        check.range("datapath.fragments_max", datapath.fragments_max, 64..=1_048_576);
         check.range("datapath.events_bytes", datapath.events_bytes, 65_536..=1 << 30);
         check.that(datapath.events_bytes.is_power_of_two(), "datapath.events_bytes", || {
             format!(

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use vpn_ebpf_common::{
     Address, Prefix,
-    gateway::{Gateway, IdleLimits},
+    gateway::{Gateway, IdleLimits, Limits},
     peer::Peer,
     plant::Plant,
     route::{Route, V4_OFFSET},
@@ -17,16 +17,22 @@ use crate::{config::Config, datapath::fill::Content, tables::Tables};
 #[must_use]
 pub fn gateway(config: &Config, users: u32) -> Gateway {
     let idle = &config.datapath.idle_seconds;
-    let nanoseconds = |seconds: u32| u64::from(seconds) * 1_000_000_000;
+    let milliseconds = |seconds: u32| seconds * 1_000;
     Gateway {
         users,
         users_mtu: config.users.mtu,
-        tunnel: prefix(IpNet::V4(config.pools.tunnel)),
+        generation: 0,
+        options: 0,
+        tunnel: [prefix(IpNet::V4(config.pools.tunnel)); 2],
+        address: [Address([0; 4]); 2],
         idle: IdleLimits {
-            tcp_ns: nanoseconds(idle.tcp),
-            udp_ns: nanoseconds(idle.udp),
-            icmp_ns: nanoseconds(idle.icmp),
+            tcp_ms: milliseconds(idle.tcp),
+            tcp_transitory_ms: milliseconds(240),
+            tcp_closed_ms: milliseconds(10),
+            udp_ms: milliseconds(idle.udp),
+            icmp_ms: milliseconds(idle.icmp),
         },
+        limits: Limits { new_flows_per_second: 200, live_flows: 4096, answers_per_second: 50, denials_per_window: 256, reserved: 0 },
     }
 }
 
@@ -42,8 +48,9 @@ pub fn content(tables: &Tables, config: &Config) -> Content {
         plants: tables
             .plants
             .iter()
-            .map(|(ifindex, plant)| (*ifindex, Plant { id: plant.plant_id, mtu, source }))
+            .map(|(ifindex, plant)| (*ifindex, Plant { id: plant.plant_id, mtu, link_header: 0, subnet_count: 0, source: [source; 2], subnets: [vpn_ebpf_common::plant::Subnet::NONE; 16] }))
             .collect(),
+        services: BTreeMap::new(),
     }
 }
 
@@ -52,7 +59,7 @@ fn route_set(routes: &[crate::tables::Route]) -> BTreeMap<(Address, u32), Route>
         let bits = bits(route.destination);
         let key = (Address::from(route.destination.network()), bits);
         let real = Prefix::new(Address::from(route.real), bits);
-        (key, Route { plant: route.plant_id, id: route.route_id, egress: route.ifindex, real })
+        (key, Route { plant: route.plant_id, id: route.route_id, egress: route.ifindex, real, twin: Address([0; 4]) })
     };
     routes.iter().map(entry).collect()
 }

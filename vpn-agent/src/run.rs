@@ -398,7 +398,7 @@ impl Host {
     /// forwarding.
     async fn open_for_traffic(&mut self, link: &Link, program: &'static str) -> Result<Link, Error> {
         forwarding::close(&link.name)?;
-        let attached = self.datapath.attach(program, &link.name, link.ifindex)?;
+        let attached = self.datapath.attach(program, &link.name)?;
         let gone = || wireguard::Error::Gone { interface: link.name.clone() };
         let now = self.wireguard.link(&link.name).await?.ok_or_else(gone)?;
         if now.ifindex != link.ifindex {

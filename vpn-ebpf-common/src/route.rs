@@ -47,10 +47,12 @@ impl Route {
     #[inline(always)]
     #[must_use]
     pub const fn other_address(&self, addressed: &Address) -> Address {
-        if self.real.contains(addressed) {
+        let real = self.real.translate(addressed);
+        // An address in the real prefix is translated to itself.
+        if real.is(addressed) {
             Prefix { base: self.twin, host_mask: self.real.host_mask }.translate(addressed)
         } else {
-            self.real.translate(addressed)
+            real
         }
     }
 }

@@ -20,10 +20,21 @@ pub struct Usage {
     pub window: u32,
     /// Refused destinations that have an entry in DENIED for it.
     pub denials: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// The second in which a flow of the peer was last forwarded although the flow table was full, of `CLOCK_BOOTTIME`;
+    /// zero if that never happened.
+    pub unrecorded_second: u32,
     /// Refused packets that could not be counted in DENIED because it was full.
     pub unrecorded: Traffic,
 }
 
 shared!(Usage: 8 + 6 * 4 + 16);
+
+/// For how many seconds after [`Usage::unrecorded_second`] replies without a flow are let through.
+pub const UNRECORDED_SECONDS: u32 = 60;
+
+/// The second of a time of `CLOCK_BOOTTIME` in nanoseconds.
+#[inline(always)]
+#[must_use]
+pub const fn second(now_ns: u64) -> u32 {
+    (now_ns / 1_000_000_000) as u32
+}

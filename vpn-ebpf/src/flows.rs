@@ -1,75 +1,54 @@
 //! The flow table: no packet is forwarded that was not counted here first.
 
-use core::ptr::{NonNull, addr_of_mut};
+use core::ptr::{NonNull, addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP};
 use vpn_ebpf_common::{
     Address, Verdict,
-    event::{FLOW_OPENED, FlowOpened},
+    event::FLOW_OPENED,
     flow::{Age, ClosedKey, Flow, FlowKey, Traffic},
+    gateway::IdleLimits,
+    peer::Peer,
+    tcp,
 };
 
 use crate::{
     atomic,
-    clock::boot_ns,
-    maps::{CLOSED, EVENTS, FLOWS},
+    maps::{self, CLOSED, EVENTS, FLOWS, Scratch},
+    packet::Packet,
+    users::Attempt,
 };
 
 /// `EEXIST`, as helpers return it.
 const EEXIST: i32 = -17;
 
-/// What admitted a packet from a user.
-pub struct Admission {
-    pub addressed: Address,
-    pub route_set: u32,
-    pub route: u32,
-}
-
-/// Counts a packet from the user in its flow; opens the flow if there is none, or the next one if the last
-/// has been idle for too long.
+/// Adds a flow on the terms of `flow`, with its first packet counted. False if there is no room.
 #[inline(always)]
-pub fn count_to_plant(key: &FlowKey, admission: &Admission, bytes: u64, idle_limit_ns: u64) -> Result<(), Verdict> {
-    // A second round where another CPU opened the flow in between, or the bucket was busy.
-    for _ in 0..2 {
-        let now = boot_ns();
-        if let Some(flow) = Entry::find(key) {
-            match flow.age(now, idle_limit_ns) {
-                Age::Live => {
-                    if flow.addressed() != admission.addressed {
-                        return Err(Verdict::AddressInUse);
-                    }
-                    flow.admit(admission);
-                    flow.count_to_plant(bytes, now);
-                    return Ok(());
-                }
-                Age::Settling => return Err(Verdict::FlowIdle),
-                Age::Over => flow.close(key)?,
-            }
-        }
-        if open(key, admission, bytes, now) {
-            return Ok(());
-        }
-    }
-    Err(Verdict::FlowsFull)
-}
-
-/// Adds a flow with its first packet counted. False if it was not added.
-#[inline(always)]
-fn open(key: &FlowKey, admission: &Admission, bytes: u64, now: u64) -> bool {
-    let flow = Flow {
-        opened_ns: now,
-        last_ns: now,
-        to_plant: Traffic { packets: 1, bytes },
-        to_user: Traffic { packets: 0, bytes: 0 },
-        addressed: admission.addressed,
-        route_set: admission.route_set,
-        route: admission.route,
-    };
-    if FLOWS.insert(key, &flow, u64::from(BPF_NOEXIST)).is_err() {
+pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> bool {
+    let &Attempt { gateway, packet, now, .. } = attempt;
+    flow.tag = key.tag();
+    flow.tcp_user = tcp::seen(0, packet.tcp_flags);
+    flow.opened_ns = now;
+    flow.last_ns = now;
+    flow.expires_ns = now + gateway.idle.of(packet.protocol, flow.tcp_user, 0);
+    flow.tcp_plant = 0;
+    flow.to_plant = packet.traffic;
+    flow.to_user = Traffic { packets: 0, bytes: 0 };
+    // EBUSY, where this CPU was interrupted while it held the bucket's lock, passes.
+    if FLOWS.insert(key, &*flow, u64::from(BPF_NOEXIST)).is_err()
+        && FLOWS.insert(key, &*flow, u64::from(BPF_NOEXIST)).is_err()
+    {
         return false;
     }
     if let Some(mut event) = EVENTS.reserve(0) {
-        event.write(FlowOpened { kind: FLOW_OPENED, key: *key, flow });
+        let record = event.as_mut_ptr();
+        // SAFETY: the reserved memory has the size of the record. Field by field: the stack has no room for another one.
+        unsafe {
+            addr_of_mut!((*record).kind).write(FLOW_OPENED);
+            addr_of_mut!((*record).flow).write(*flow);
+            addr_of_mut!((*record).key).write(*key);
+            addr_of_mut!((*record).reserved).write(0);
+        }
         // The collector polls; waking it for every flow would cost more than the flow itself.
         event.submit(u64::from(BPF_RB_NO_WAKEUP));
     }
@@ -77,6 +56,7 @@ fn open(key: &FlowKey, admission: &Admission, bytes: u64, now: u64) -> bool {
 }
 
 /// A flow in the table, which other CPUs count in at the same time.
+#[derive(Clone, Copy)]
 pub struct Entry(NonNull<Flow>);
 
 impl Entry {
@@ -85,62 +65,144 @@ impl Entry {
         FLOWS.get_ptr_mut(key).and_then(NonNull::new).map(Self)
     }
 
+    /// The flow's age. The kernel gives the memory of a removed entry to the next flow at once; where that happened
+    /// since the look-up, the flow that was looked up is over.
     #[inline(always)]
-    pub fn age(&self, now: u64, idle_limit_ns: u64) -> Age {
-        self.get().age(now, idle_limit_ns)
+    pub fn age(&self, key: &FlowKey, now: u64) -> Age {
+        let age = Age::of(self.get().expires_ns, now);
+        // Read after the expiry: whoever uses the memory again writes the tag first.
+        // SAFETY: see `get`. Volatile, so that it is not read earlier.
+        let tag = unsafe { addr_of!((*self.0.as_ptr()).tag).read_volatile() };
+        if tag == key.tag() { age } else { Age::Over }
+    }
+
+    /// Whether nothing has changed for the peer or the gateway since it was admitted.
+    #[inline(always)]
+    pub fn is_admitted(&self, peer: &Peer, generation: u32) -> bool {
+        self.get().route_set == peer.route_set && self.get().generation == generation
+    }
+
+    /// Whether it is a flow to this device of this plant.
+    #[inline(always)]
+    pub fn leads_to(&self, plant: u32, device: &Address) -> bool {
+        self.get().plant == plant && self.get().device.is(device)
     }
 
     #[inline(always)]
-    pub fn addressed(&self) -> Address {
-        self.get().addressed
+    pub fn plant(&self) -> u32 {
+        self.get().plant
+    }
+
+    /// Interface index of the uplink; zero for a service of the gateway.
+    #[inline(always)]
+    pub fn egress(&self) -> u32 {
+        self.get().egress
     }
 
     #[inline(always)]
-    pub fn route_set(&self) -> u32 {
-        self.get().route_set
+    pub fn link_header(&self) -> u32 {
+        self.get().link_header
     }
 
     #[inline(always)]
-    pub fn count_to_user(&self, bytes: u64, now: u64) {
-        // SAFETY: the field lies in the map value; see `get`.
-        self.count(unsafe { addr_of_mut!((*self.0.as_ptr()).to_user) }, bytes, now);
+    pub fn mtu(&self) -> u32 {
+        u32::from(self.get().mtu)
+    }
+
+    /// The user as the plant sees it.
+    #[inline(always)]
+    pub fn source(&self) -> &Address {
+        &self.get().source
     }
 
     #[inline(always)]
-    fn count_to_plant(&self, bytes: u64, now: u64) {
-        // SAFETY: the field lies in the map value; see `get`.
-        self.count(unsafe { addr_of_mut!((*self.0.as_ptr()).to_plant) }, bytes, now);
+    pub fn device(&self) -> &Address {
+        &self.get().device
     }
 
+    /// Counts a packet from the user.
     #[inline(always)]
-    fn count(&self, traffic: *mut Traffic, bytes: u64, now: u64) {
-        // SAFETY: `traffic` is a field of the map value, which the kernel keeps until this run ends and which
-        // is aligned to 8 bytes. Two CPUs may store `last_ns` in either order; they differ by microseconds.
+    pub fn count_to_plant(&self, packet: &Packet, idle: &IdleLimits, now: u64) {
+        let flow = self.0.as_ptr();
+        let tcp_user = tcp::seen(self.get().tcp_user, packet.tcp_flags);
+        // SAFETY: see `get`. All packets of a peer arrive one after the other, so this field has one writer.
         unsafe {
-            atomic::add(addr_of_mut!((*traffic).packets), 1);
-            atomic::add(addr_of_mut!((*traffic).bytes), bytes);
-            (*self.0.as_ptr()).last_ns = now;
+            (*flow).tcp_user = tcp_user;
+            self.count(addr_of_mut!((*flow).to_plant), &packet.traffic);
+        }
+        self.stay(idle.of(packet.protocol, tcp_user, self.get().tcp_plant), now);
+    }
+
+    /// Counts a packet from the plant.
+    #[inline(always)]
+    pub fn count_to_user(&self, packet: &Packet, idle: &IdleLimits, now: u64) {
+        let flow = self.0.as_ptr();
+        let tcp_plant = tcp::seen(self.get().tcp_plant, packet.tcp_flags);
+        // SAFETY: see `get`. Packets from a plant arrive one after the other, so this field has one writer.
+        unsafe {
+            (*flow).tcp_plant = tcp_plant;
+            self.count(addr_of_mut!((*flow).to_user), &packet.traffic);
+        }
+        self.stay(idle.of(packet.protocol, self.get().tcp_user, tcp_plant), now);
+    }
+
+    /// # Safety
+    /// `counters` must be a field of this entry.
+    #[inline(always)]
+    unsafe fn count(&self, counters: *mut Traffic, traffic: &Traffic) {
+        // SAFETY: the caller's promise, and `get`; the fields are aligned to 8 bytes.
+        unsafe {
+            atomic::add(addr_of_mut!((*counters).packets), traffic.packets);
+            atomic::add(addr_of_mut!((*counters).bytes), traffic.bytes);
         }
     }
 
-    /// Remembers the route set that the flow is allowed under now.
+    /// Two CPUs may store these in either order; they differ by microseconds.
     #[inline(always)]
-    fn admit(&self, admission: &Admission) {
-        if self.route_set() != admission.route_set {
-            // SAFETY: see `get`. Both are plain words; a reader that sees one of them old looks the route up again.
-            unsafe {
-                (*self.0.as_ptr()).route_set = admission.route_set;
-                (*self.0.as_ptr()).route = admission.route;
-            }
+    fn stay(&self, idle_ns: u64, now: u64) {
+        // SAFETY: see `get`; plain words.
+        unsafe {
+            (*self.0.as_ptr()).last_ns = now;
+            (*self.0.as_ptr()).expires_ns = now + idle_ns;
         }
+    }
+
+    /// Remembers under what the flow is allowed now. `device` and `plant` are as they were.
+    #[inline(always)]
+    pub fn admit(&self, terms: &Flow) {
+        let flow = self.0.as_ptr();
+        // SAFETY: see `get`. All packets of a peer arrive one after the other, so nobody uses the flow towards the plant
+        // meanwhile. The set and the generation are written last: who sees them sees the rest.
+        unsafe {
+            (*flow).mtu = terms.mtu;
+            (*flow).source = terms.source;
+            (*flow).egress = terms.egress;
+            (*flow).link_header = terms.link_header;
+            (*flow).route = terms.route;
+            (*flow).route_set = terms.route_set;
+            (*flow).generation = terms.generation;
+        }
+    }
+
+    /// Has the flow end: nobody counts in it from now on.
+    #[inline(always)]
+    pub fn expire(&self, now: u64) {
+        // SAFETY: see `get`; a plain word.
+        unsafe { (*self.0.as_ptr()).expires_ns = now - 1 };
     }
 
     /// Moves a flow that is over to CLOSED. Its totals are final, see [`Age`].
-    #[inline(always)]
-    fn close(&self, key: &FlowKey) -> Result<(), Verdict> {
-        let flow = self.get();
-        let closed = ClosedKey { flow: *key, opened_ns: flow.opened_ns };
-        match CLOSED.insert(&closed, flow, u64::from(BPF_NOEXIST)) {
+    #[inline(never)]
+    pub fn close(key: &FlowKey, now: u64) -> Result<(), Verdict> {
+        let Some(entry) = Self::find(key) else { return Ok(()) };
+        let flow = maps::scratch(Scratch::Closing).ok_or(Verdict::NoMemory)?;
+        *flow = *entry.get();
+        // The copy is the flow's if the flow was still in the table after it was made.
+        match Self::find(key) {
+            Some(again) if again.0 == entry.0 && flow.tag == key.tag() && flow.age(now) == Age::Over => {}
+            _ => return Err(Verdict::FlowIdle),
+        }
+        match CLOSED.insert(&ClosedKey::new(*key, flow.opened_ns), &*flow, u64::from(BPF_NOEXIST)) {
             Ok(()) => {
                 // Nobody else may remove it. Where the kernel cannot take the bucket's lock (EBUSY), the entry stays
                 // with its claim, and the collector resolves both.
@@ -156,9 +218,8 @@ impl Entry {
     #[inline(always)]
     fn get(&self) -> &Flow {
         // SAFETY: the pointer came from a look-up in this run, so it is an aligned map value that stays mapped until
-        // the run ends. Other CPUs may add to the counters meanwhile; they are words, and nothing here depends on
-        // two of them being of one moment. The kernel may give the memory of a removed entry to another flow; only
-        // a flow that is over is ever removed, and such a one is not counted in.
+        // the run ends. Other CPUs may write to it meanwhile; all fields are plain words, and nothing here depends on
+        // two of them being of one moment. For the memory of a removed entry see `age`.
         unsafe { self.0.as_ref() }
     }
 }

@@ -1,14 +1,28 @@
-//! The packet's bytes. The only file that does arithmetic on packet pointers.
+//! The packet's bytes. The only file that does arithmetic on packet pointers and changes a packet's size.
 
-use aya_ebpf::{helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use network_types::{icmp::Icmpv4Hdr, ip::Ipv4Hdr, tcp::TcpHdr, udp::UdpHdr};
-use vpn_ebpf_common::Verdict;
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
+    helpers::{bpf_csum_diff, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_pull_data},
+    programs::TcContext,
+};
+use network_types::{
+    icmp::Icmpv4Hdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    tcp::TcpHdr,
+    udp::UdpHdr,
+};
+use vpn_ebpf_common::{Verdict, checksum::Difference, flow::Traffic};
 
 /// Length of an Ethernet header.
-const ETHERNET: i32 = 14;
+pub const ETHERNET: usize = 14;
 
-/// EtherType of IPv4.
-const IPV4: [u8; 2] = 0x0800_u16.to_be_bytes();
+/// Bytes that have to lie in one piece: the longest headers that are read, in an ICMPv6 error with a quoted TCP header.
+const HEADERS: u32 = 128;
+
+/// Keeps offsets within what the verifier can follow; every offset in use is smaller.
+const OFFSET_MASK: usize = 0xff;
 
 /// A header that may be laid over packet bytes.
 ///
@@ -19,35 +33,63 @@ pub unsafe trait Header: Copy {}
 // SAFETY: all of them are `repr(C)` structures of `u8` and `[u8; N]`.
 unsafe impl Header for Ipv4Hdr {}
 // SAFETY: as above.
+unsafe impl Header for Ipv6Hdr {}
+// SAFETY: as above.
 unsafe impl Header for TcpHdr {}
 // SAFETY: as above.
 unsafe impl Header for UdpHdr {}
 // SAFETY: as above.
 unsafe impl Header for Icmpv4Hdr {}
 // SAFETY: an array of bytes.
-unsafe impl Header for [u8; 14] {}
+unsafe impl<const N: usize> Header for [u8; N] {}
 
-/// The packet of one program run. On WireGuard and other layer-3 devices it starts at the IP header.
+/// The packet of one program run, without its link header.
 pub struct Frame {
-    ctx: XdpContext,
+    ctx: TcContext,
+    /// Bytes of link header in front.
+    link: usize,
 }
 
 impl Frame {
+    /// `link` is 0 for layer-3 devices such as WireGuard, and [`ETHERNET`].
     #[inline(always)]
-    pub fn new(ctx: XdpContext) -> Self {
-        Self { ctx }
+    pub fn new(ctx: TcContext, link: usize) -> Self {
+        let frame = Self { ctx, link };
+        frame.pull(HEADERS);
+        frame
     }
 
-    /// Length in bytes.
+    /// Length of the IP packet in bytes; of all segments, if they were coalesced.
     #[inline(always)]
-    pub fn len(&self) -> u64 {
-        (self.ctx.data_end() - self.ctx.data()) as u64
+    pub fn len(&self) -> u32 {
+        self.ctx.len().wrapping_sub(self.link as u32)
+    }
+
+    /// What a packet counts as whose headers are not known.
+    #[inline(always)]
+    pub fn traffic(&self) -> Traffic {
+        Traffic { packets: 1, bytes: u64::from(self.len()) }
+    }
+
+    /// Segments that were coalesced into this packet, and the payload bytes of each but the last; zero and zero for an
+    /// ordinary packet.
+    #[inline(always)]
+    pub fn segments(&self) -> (u32, u32) {
+        // SAFETY: the fields of the kernel's context of this run.
+        unsafe { ((*self.ctx.skb.skb).gso_segs, (*self.ctx.skb.skb).gso_size) }
     }
 
     /// Index of the interface that the packet came in by.
     #[inline(always)]
     pub fn ingress(&self) -> u32 {
-        self.ctx.ingress_ifindex() as u32
+        // SAFETY: a field of the kernel's context of this run.
+        unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
+    /// Whether the packet came with an Ethernet header.
+    #[inline(always)]
+    pub const fn is_ethernet(&self) -> bool {
+        self.link == ETHERNET
     }
 
     /// The header at `offset`.
@@ -62,31 +104,95 @@ impl Frame {
     #[inline(always)]
     pub fn header_mut<T: Header>(&mut self, offset: usize) -> Result<&mut T, Verdict> {
         let at = self.bounded::<T>(offset)?;
-        // SAFETY: as in `header`; `&mut self` makes this the only view of the packet.
+        // SAFETY: as in `header`; `&mut self` makes this the only view of the packet. The kernel has made the packet's
+        // head writable before the program started (`bpf_unclone_prologue` in net/core/filter.c).
         Ok(unsafe { &mut *(at as *mut T) })
     }
 
-    /// Writes an Ethernet header with the EtherType of IPv4 in front of the packet, outside of it.
-    ///
-    /// Generic XDP compares bytes 12 to 14 of the packet before and after the program, as if they were an
-    /// EtherType (`bpf_prog_run_generic_xdp` in net/core/dev.c). On a layer-3 device they are the first half of
-    /// the IPv4 source address. When that changes, the kernel takes the protocol from the 14 bytes before the
-    /// packet; without this they are rubbish and WireGuard refuses to send the packet.
+    /// Updates a TCP, UDP or ICMPv6 checksum. Only the kernel knows whether the field holds a whole checksum or, for a
+    /// packet that it has coalesced itself, the sum of the pseudo-header alone; `pseudo` is what changed in that, which
+    /// concerns both.
     #[inline(always)]
-    pub fn announce_ipv4(&mut self) -> Result<(), Verdict> {
-        self.adjust_head(-ETHERNET)?;
-        let ethernet = self.header_mut::<[u8; ETHERNET as usize]>(0)?;
-        *ethernet = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, IPV4[0], IPV4[1]];
-        self.adjust_head(ETHERNET)
+    pub fn update_checksum(&mut self, offset: usize, pseudo: Difference, is_udp: bool) -> Result<(), Verdict> {
+        let mangled = if is_udp { BPF_F_MARK_MANGLED_0 } else { 0 };
+        self.replace_checksum(offset, pseudo, u64::from(BPF_F_PSEUDO_HDR | mangled))
     }
 
-    /// Moves the packet's start. All headers read before are gone, which `&mut self` enforces.
+    /// As [`Frame::update_checksum`], for changes in what follows the pseudo-header.
     #[inline(always)]
-    fn adjust_head(&mut self, by: i32) -> Result<(), Verdict> {
-        // SAFETY: `ctx` is the kernel's context of this run; the helper checks the room itself.
-        match unsafe { bpf_xdp_adjust_head(self.ctx.ctx, by) } {
+    pub fn update_checksum_of_content(&mut self, offset: usize, content: Difference) -> Result<(), Verdict> {
+        self.replace_checksum(offset, content, 0)
+    }
+
+    #[inline(always)]
+    fn replace_checksum(&mut self, offset: usize, difference: Difference, flags: u64) -> Result<(), Verdict> {
+        let at = (self.link + offset) as u32;
+        // SAFETY: the helper checks the offset itself; a field size of zero in the flags says that the last argument is a
+        // difference. It moves the packet, which `&mut self` allows.
+        match unsafe { bpf_l4_csum_replace(self.ctx.skb.skb, at, 0, u64::from(difference.wsum()), flags) } {
             0 => Ok(()),
-            _ => Err(Verdict::NoHeadroom),
+            _ => Err(Verdict::NoMemory),
+        }
+    }
+
+    /// Cuts the packet to its first `length` bytes, or adds as many zeros as it lacks.
+    #[inline(always)]
+    pub fn resize(&mut self, length: u32) -> Result<(), Verdict> {
+        // SAFETY: the helper checks the length itself. It moves the packet, which `&mut self` allows.
+        match unsafe { bpf_skb_change_tail(self.ctx.skb.skb, self.link as u32 + length, 0) } {
+            0 => Ok(()),
+            _ => Err(Verdict::NoMemory),
+        }
+    }
+
+    /// Makes room for `bytes` in front of the IP packet, behind the link header.
+    #[inline(always)]
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Verdict> {
+        // SAFETY: the helper checks the size itself. It moves the packet, which `&mut self` allows.
+        match unsafe { bpf_skb_adjust_room(self.ctx.skb.skb, bytes as i32, BPF_ADJ_ROOM_MAC, 0) } {
+            0 => Ok(()),
+            _ => Err(Verdict::NoMemory),
+        }
+    }
+
+    /// Puts an empty Ethernet header in front, where there is none. `bpf_redirect_neigh` asks for one and fills in its
+    /// own.
+    #[inline(always)]
+    pub fn become_ethernet(&mut self) -> Result<(), Verdict> {
+        if self.is_ethernet() {
+            return Ok(());
+        }
+        // SAFETY: the helper checks the size itself. It moves the packet, which `&mut self` allows.
+        match unsafe { bpf_skb_change_head(self.ctx.skb.skb, ETHERNET as u32, 0) } {
+            0 => {
+                self.link = ETHERNET;
+                Ok(())
+            }
+            _ => Err(Verdict::NoMemory),
+        }
+    }
+
+    /// The sum of the first [`SUMMED`] bytes of the packet, in the form of [`Difference`]; zeros stand for what it lacks.
+    #[inline(always)]
+    pub fn sum(&mut self, length: u32) -> Result<Difference, Verdict> {
+        // The kernel fills what it adds with zeros. One size that the verifier knows costs it less than all that could be.
+        self.resize(SUMMED as u32)?;
+        self.pull(SUMMED as u32);
+        let start = self.bounded::<[u8; SUMMED]>(0)?;
+        // SAFETY: `bounded` placed the bytes inside the packet.
+        let sum = unsafe { bpf_csum_diff(ptr::null_mut(), 0, start as *mut u32, SUMMED as u32, 0) };
+        self.resize(length)?;
+        Ok(Difference::none().word(u32::MAX, sum as u32))
+    }
+
+    /// Sees to it that `bytes` of the IP packet, or all of it, lie in one piece. Best effort: who reads checks again.
+    #[inline(always)]
+    fn pull(&self, bytes: u32) {
+        let wanted = self.link as u32 + bytes;
+        let wanted = if wanted < self.ctx.len() { wanted } else { self.ctx.len() };
+        if self.ctx.data() + wanted as usize > self.ctx.data_end() {
+            // SAFETY: the helper checks the length itself; nothing read before is held.
+            let _ = unsafe { bpf_skb_pull_data(self.ctx.skb.skb, wanted) };
         }
     }
 
@@ -94,10 +200,13 @@ impl Frame {
     #[inline(always)]
     fn bounded<T: Header>(&self, offset: usize) -> Result<usize, Verdict> {
         const { assert!(align_of::<T>() == 1) };
-        let at = self.ctx.data() + offset;
+        let at = self.ctx.data() + self.link + (offset & OFFSET_MASK);
         if at + size_of::<T>() > self.ctx.data_end() {
             return Err(Verdict::Truncated);
         }
         Ok(at)
     }
 }
+
+/// Bytes of [`Frame::sum`]: as many as `bpf_csum_diff` takes at once.
+pub const SUMMED: usize = 512;

@@ -1,10 +1,15 @@
-//! The XDP programs of the VPN gateway: `users` on the users' WireGuard device, `plant` on each plant's uplink.
+//! The programs of the VPN gateway: `users` on the users' WireGuard device, `plant` on each plant's uplink.
 //!
-//! A packet leaves through one door with one [`Verdict`], which is counted. There is no `XDP_PASS`: what is not
-//! redirected into the right tunnel is dropped, so nothing reaches the host's own network stack.
+//! Both are classifiers at the ingress of their device (tcx, or a clsact filter before Linux 6.6), not XDP programs:
+//! WireGuard has no native XDP, and generic XDP switches off the coalescing of TCP segments on its device and copies the
+//! head of each packet.
 //!
-//! Order of a packet: [`frame`] (the only pointer arithmetic) → [`packet`] (headers to values) → [`maps`] (peer,
-//! route, plant) → [`flows`] (counted or not forwarded) → [`rewrite`] → redirect.
+//! A packet leaves through one door ([`exit`]) with one [`Verdict`], which is counted. What is neither redirected into the
+//! right tunnel nor for a service on the gateway's own list is dropped, so nothing else reaches the host's network stack.
+//!
+//! Order of a packet: [`frame`] (the only pointer arithmetic) → [`packet`] (headers to values) → [`maps`] (peer) →
+//! [`flows`] (admitted already, or [`admission`]; counted or not forwarded) → [`rewrite`] → redirect. What stops a packet
+//! goes to [`denials`] and [`answer`].
 
 #![no_std]
 #![no_main]
@@ -12,63 +17,74 @@
     clippy::needless_borrows_for_generic_args,
     reason = "map methods take references only from the next release of the library on"
 )]
-#![expect(missing_docs, reason = "the functions that the xdp macro generates")]
+#![expect(missing_docs, reason = "the functions that the classifier macro generates")]
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "atomic addition exists for this target as an intrinsic only")]
 
+mod admission;
+mod answer;
 mod atomic;
 mod clock;
 mod denials;
+mod exit;
 mod flows;
+mod fragments;
 mod frame;
+mod icmp;
+mod limits;
 mod maps;
+mod mss;
 mod packet;
 mod plant;
 mod rewrite;
 mod stats;
 mod users;
 
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
-use vpn_ebpf_common::Verdict;
+use aya_ebpf::{macros::classifier, programs::TcContext};
 
-use crate::frame::Frame;
+use crate::{
+    exit::Hop,
+    frame::{ETHERNET, Frame},
+};
+
+/// Bytes of link header in front of packets on the users' device: none on WireGuard. Test runs, which always come with
+/// an Ethernet header, set it at load time.
+#[unsafe(no_mangle)]
+static USERS_LINK_HEADER: u32 = 0;
 
 /// From users to plants.
-#[xdp]
-pub fn users(ctx: XdpContext) -> u32 {
-    let mut frame = Frame::new(ctx);
-    let outcome = users::forward(&mut frame);
-    leave(&frame, Verdict::ToPlant, outcome)
+#[classifier]
+pub fn users(ctx: TcContext) -> i32 {
+    // SAFETY: a constant of the object that the loader may have replaced; volatile, so that the compiler does not use
+    // the value that stands here.
+    let link_header = unsafe { core::ptr::addr_of!(USERS_LINK_HEADER).read_volatile() };
+    let mut frame = Frame::new(ctx, link_length(link_header));
+    users::forward(&mut frame)
 }
 
 /// From a plant back to users.
-#[xdp]
-pub fn plant(ctx: XdpContext) -> u32 {
-    let mut frame = Frame::new(ctx);
-    let outcome = plant::forward(&mut frame);
-    leave(&frame, Verdict::ToUser, outcome)
-}
-
-/// The one way out: counts the verdict and tells the kernel.
-#[inline(always)]
-fn leave(frame: &Frame, forwarded: Verdict, outcome: Result<Egress, Verdict>) -> u32 {
-    match outcome {
-        Ok(Egress(interface)) => {
-            stats::count(forwarded, frame.len());
-            // SAFETY: the helper takes two integers. It remembers the interface for this packet and answers
-            // XDP_REDIRECT; it refuses nothing but unknown flags.
-            unsafe { bpf_redirect(interface, 0) as u32 }
+#[classifier]
+pub fn plant(ctx: TcContext) -> i32 {
+    // SAFETY: a field of the kernel's context of this run.
+    let interface = unsafe { (*ctx.skb.skb).ifindex };
+    match maps::plant(interface) {
+        Ok(plant) => {
+            let mut frame = Frame::new(ctx, link_length(plant.link_header));
+            plant::forward(&mut frame, plant)
         }
         Err(why) => {
-            stats::count(why, frame.len());
-            xdp_action::XDP_DROP
+            let mut frame = Frame::new(ctx, 0);
+            let traffic = frame.traffic();
+            exit::leave(&mut frame, why, &traffic, &Hop::none())
         }
     }
 }
 
-/// Interface index that a rewritten packet leaves by.
-#[derive(Clone, Copy)]
-struct Egress(u32);
+/// One of two numbers, as the verifier wants to know.
+#[inline(always)]
+const fn link_length(link_header: u32) -> usize {
+    if link_header == ETHERNET as u32 { ETHERNET } else { 0 }
+}
 
 #[cfg(not(test))]
 #[panic_handler]

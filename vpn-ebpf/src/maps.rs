@@ -1,5 +1,6 @@
 //! The maps, each with who writes it and what a full one means. Sizes are defaults; the agent sets its own.
-//! Values are copied out at once, or reached through [`crate::flows`], [`crate::denials`] and [`crate::stats`].
+//! Values are copied out at once, or reached through [`crate::flows`], [`crate::denials`], [`crate::limits`] and
+//! [`crate::stats`].
 
 use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
@@ -10,11 +11,16 @@ use vpn_ebpf_common::{
     denial::{Denial, DenialKey},
     event::FlowOpened,
     flow::{ClosedKey, Flow, FlowKey, Traffic},
+    fragment::{FragmentKey, Fragmented},
     gateway::Gateway,
     peer::Peer,
     plant::Plant,
     route::{KEY_BITS, Route, RouteKey},
+    service::ServiceKey,
+    usage::Usage,
 };
+
+use crate::packet::Packet;
 
 /// Settings of this host. Written by the agent.
 #[btf_map]
@@ -30,7 +36,11 @@ static ROUTES: LpmTrie<RouteKey, Route, 1_048_576> = LpmTrie::new();
 
 /// Uplink interface to plant. Written by the agent.
 #[btf_map]
-static PLANTS: HashMap<u32, Plant, 16_384> = HashMap::new();
+static PLANTS: HashMap<u32, Plant, 4_096> = HashMap::new();
+
+/// What users may reach on the gateway itself, to route ids. Written by the agent.
+#[btf_map]
+static SERVICES: HashMap<ServiceKey, u32, 256> = HashMap::new();
 
 /// Live flows. Added here, removed by the collector. Full: the packet is dropped, because it could not be recorded.
 #[btf_map]
@@ -41,10 +51,23 @@ pub static FLOWS: HashMap<FlowKey, Flow, 131_072> = HashMap::new();
 #[btf_map]
 pub static CLOSED: HashMap<ClosedKey, Flow, 16_384> = HashMap::new();
 
-/// Refused destinations. Added here, read by the collector. Full: the least recently used one goes; its packets
-/// are still counted in [`STATS`].
+/// Refused destinations, minute by minute. Added here, removed by the collector. Full: the packet is counted in
+/// [`USAGE`] alone.
 #[btf_map]
-pub static DENIED: LruHashMap<DenialKey, Denial, 65_536> = LruHashMap::new();
+pub static DENIED: HashMap<DenialKey, Denial, 65_536> = HashMap::new();
+
+/// What each peer takes of what all share. Full: the peer opens no flows; it has the size of [`PEERS`].
+#[btf_map]
+pub static USAGE: HashMap<u32, Usage, 131_072> = HashMap::new();
+
+/// How many of a peer's flows the collector has removed from [`FLOWS`].
+#[btf_map]
+static RELEASED: HashMap<u32, u64, 131_072> = HashMap::new();
+
+/// Fragmented packets on their way. Full: the one that was looked up longest ago goes, and the rest of its packet is
+/// dropped.
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, Fragmented, 16_384> = LruHashMap::new();
 
 /// Hints for the collector. Full: the hint is lost, the maps still tell the truth.
 #[btf_map]
@@ -54,6 +77,36 @@ pub static EVENTS: RingBuf<FlowOpened, { 1024 * 1024 }> = RingBuf::new();
 #[btf_map]
 pub static STATS: PerCpuArray<Traffic, { Verdict::COUNT }> = PerCpuArray::new();
 
+/// Flows that are being put together or looked at: the stack has no room for them. A CPU runs one program at a time.
+#[btf_map]
+static SCRATCH: PerCpuArray<Flow, 2> = PerCpuArray::new();
+
+/// A place of [`SCRATCH`].
+#[derive(Clone, Copy)]
+pub enum Scratch {
+    Opening,
+    Closing,
+}
+
+/// Room for a flow, with whatever was in it last.
+#[inline(always)]
+pub fn scratch(place: Scratch) -> Option<&'static mut Flow> {
+    // SAFETY: the slot belongs to this CPU, where no other run of a program comes between (the ingress hook runs with
+    // bottom halves disabled), and each place has one user, which calls this once.
+    SCRATCH.get_ptr_mut(place as u32).map(|flow| unsafe { &mut *flow })
+}
+
+/// The packet of the present run, which would take a fifth of the stack.
+#[btf_map]
+static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
+
+/// The present run's packet, with whatever was read of the last one.
+#[inline(always)]
+pub fn packet() -> Result<&'static mut Packet, Verdict> {
+    // SAFETY: as in `scratch`.
+    PACKET.get_ptr_mut(0).map(|packet| unsafe { &mut *packet }).ok_or(Verdict::NoMemory)
+}
+
 #[inline(always)]
 pub fn gateway() -> Result<&'static Gateway, Verdict> {
     match GATEWAY.get(0) {
@@ -62,16 +115,25 @@ pub fn gateway() -> Result<&'static Gateway, Verdict> {
     }
 }
 
+/// The generation at this moment.
+#[inline(always)]
+pub fn generation(gateway: &Gateway) -> u32 {
+    // SAFETY: a field of a live map value. Volatile, so that it is not read later.
+    unsafe { core::ptr::addr_of!(gateway.generation).read_volatile() }
+}
+
 #[inline(always)]
 pub fn peer(address: &Address) -> Result<Peer, Verdict> {
     // SAFETY: the value is copied before anything else can touch the map.
     unsafe { PEERS.get(address) }.copied().ok_or(Verdict::NoPeer)
 }
 
+/// The plant behind an uplink. An update by the agent puts a new value in the old one's place, so what is read of it in
+/// one run may be of two moments; [`Gateway::generation`] grows after it, and has every flow checked again.
 #[inline(always)]
-pub fn plant(interface: u32) -> Result<Plant, Verdict> {
-    // SAFETY: the value is copied before anything else can touch the map.
-    unsafe { PLANTS.get(&interface) }.copied().ok_or(Verdict::NoPlant)
+pub fn plant(interface: u32) -> Result<&'static Plant, Verdict> {
+    // SAFETY: the kernel keeps the value mapped until this run ends.
+    unsafe { PLANTS.get(&interface) }.ok_or(Verdict::NoPlant)
 }
 
 /// The route of the longest prefix in `set` that holds `destination`.
@@ -79,4 +141,18 @@ pub fn plant(interface: u32) -> Result<Plant, Verdict> {
 pub fn route(set: u32, destination: &Address) -> Result<&'static Route, Verdict> {
     let key = Key::new(KEY_BITS, RouteKey { set, destination: *destination });
     ROUTES.get(&key).ok_or(Verdict::NoRoute)
+}
+
+/// The route id of a service of the gateway itself.
+#[inline(always)]
+pub fn service(key: &ServiceKey) -> Option<u32> {
+    // SAFETY: the value is copied before anything else can touch the map.
+    unsafe { SERVICES.get(key) }.copied()
+}
+
+/// How many of the peer's flows are no longer in [`FLOWS`].
+#[inline(always)]
+pub fn released(peer: u32) -> u64 {
+    // SAFETY: the value is copied before anything else can touch the map.
+    unsafe { RELEASED.get(&peer) }.copied().unwrap_or(0)
 }

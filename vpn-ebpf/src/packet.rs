@@ -1,23 +1,35 @@
-//! From headers to values.
+//! From headers to values, for both address families.
 
-use network_types::{icmp::Icmpv4Hdr, ip::Ipv4Hdr, tcp::TcpHdr, udp::UdpHdr};
-use vpn_ebpf_common::{Address, Verdict, protocol};
+use network_types::{
+    icmp::Icmpv4Hdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    tcp::TcpHdr,
+    udp::UdpHdr,
+};
+use vpn_ebpf_common::{Address, Verdict, flow::Traffic, protocol};
 
 use crate::frame::Frame;
 
-/// Offset of the transport header: IPv4 options are refused.
-pub const TRANSPORT: usize = Ipv4Hdr::LEN;
-
 /// Version 4, header length 5 words: the first byte of an IPv4 header without options.
-const PLAIN_IPV4: u8 = 0x45;
+pub const PLAIN_IPV4: u8 = 0x45;
 
-/// Fragment offset and the more-fragments flag, in network byte order (RFC 791).
-const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
+/// The more-fragments flag and the offset of a fragment, in an IPv4 header (RFC 791, 3.1).
+const V4_FRAGMENT: u16 = 0x3fff;
+/// The offset alone.
+pub const V4_OFFSET: u16 = 0x1fff;
+/// The offset in an IPv6 fragment header, in its own units of 8 bytes (RFC 8200, 4.5).
+const V6_OFFSET: u16 = 0xfff8;
+/// The more-fragments flag there.
+const V6_MORE: u16 = 1;
 
-/// ICMP echo reply (RFC 792).
-const ECHO_REPLY: u8 = 0;
-/// ICMP echo request.
-const ECHO_REQUEST: u8 = 8;
+/// Extension headers of IPv6 that are not translated: hop-by-hop options, routing, another fragment header,
+/// authentication, destination options, mobility, host identity, shim6 (RFC 7045, 3).
+const EXTENSIONS: [u8; 8] = [0, 43, protocol::IPV6_FRAGMENT, 51, 60, 135, 139, 140];
+
+/// Types of ICMP messages, by family.
+pub const ECHO_REQUEST: [u8; 2] = [8, 128];
+/// See [`ECHO_REQUEST`].
+pub const ECHO_REPLY: [u8; 2] = [0, 129];
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,76 +38,204 @@ pub enum Direction {
     ToUser,
 }
 
+/// What a packet is part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A whole packet.
+    Whole,
+    /// The first fragment of one, which has the ports.
+    First,
+    /// A later fragment, which has not.
+    Later,
+}
+
 /// What the programs need to know of a packet. Ports in network byte order.
 pub struct Packet {
     pub source: Address,
     pub destination: Address,
+    /// What it counts as.
+    pub traffic: Traffic,
+    /// Bytes of its largest segment, as IP packet; its own unless it was coalesced.
+    pub largest: u32,
+    /// Identification of a fragmented packet, network byte order.
+    pub identification: u32,
+    /// Offset of the transport header.
+    pub transport: usize,
+    /// 0 for IPv4, 1 for IPv6.
+    pub family: usize,
     /// For ICMP echo the identifier if the user sent it, else zero.
     pub source_port: u16,
     /// For ICMP echo the identifier if the plant sent it, else zero.
     pub destination_port: u16,
     pub protocol: u8,
     pub ttl: u8,
-    /// Bytes of IP packet.
-    pub length: u32,
+    /// For TCP, else zero.
+    pub tcp_flags: u8,
+    pub part: Part,
+    /// Whether it is an ICMP error, which quotes the packet that it is about.
+    pub is_error: bool,
 }
 
 impl Packet {
-    /// Reads the headers and refuses what cannot be translated.
+    /// Forgets what was read, as far as [`Packet::read`] does not always set it.
     #[inline(always)]
-    pub fn parse(frame: &Frame, direction: Direction) -> Result<Self, Verdict> {
-        let ip = frame.header::<Ipv4Hdr>(0)?;
-        if ip.vihl != PLAIN_IPV4 {
-            return Err(if ip.version() == 4 { Verdict::IpOptions } else { Verdict::NotIpv4 });
-        }
-        // Bytes beyond the packet's own length would reach the other side without being counted.
-        let length = u32::from(u16::from_be_bytes(ip.tot_len));
-        if u64::from(length) != frame.len() {
-            return Err(Verdict::Length);
-        }
-        if u16::from_ne_bytes(ip.frags) & FRAGMENT_MASK != 0 {
-            return Err(Verdict::Fragment);
-        }
-        let (source_port, destination_port) = match ip.proto {
-            protocol::TCP => {
-                let tcp = frame.header::<TcpHdr>(TRANSPORT)?;
-                (u16::from_ne_bytes(tcp.source), u16::from_ne_bytes(tcp.dest))
-            }
-            protocol::UDP => {
-                let udp = frame.header::<UdpHdr>(TRANSPORT)?;
-                (u16::from_ne_bytes(udp.src), u16::from_ne_bytes(udp.dst))
-            }
-            protocol::ICMP => {
-                let icmp = frame.header::<Icmpv4Hdr>(TRANSPORT)?;
-                let identifier = u16::from_ne_bytes([icmp.data[0], icmp.data[1]]);
-                match (direction, icmp.type_, icmp.code) {
-                    (Direction::ToPlant, ECHO_REQUEST, 0) => (identifier, 0),
-                    (Direction::ToUser, ECHO_REPLY, 0) => (0, identifier),
-                    _ => return Err(Verdict::IcmpType),
-                }
-            }
-            _ => return Err(Verdict::Protocol),
-        };
-        Ok(Self {
-            source: Address::from_v4_word(u32::from_ne_bytes(ip.src_addr)),
-            destination: Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr)),
-            source_port,
-            destination_port,
-            protocol: ip.proto,
-            ttl: ip.ttl,
-            length,
-        })
+    pub const fn clear(&mut self) {
+        self.traffic.packets = 1;
+        self.identification = 0;
+        self.family = 0;
+        self.source_port = 0;
+        self.destination_port = 0;
+        self.tcp_flags = 0;
+        self.part = Part::Whole;
+        self.is_error = false;
     }
 
-    /// Refuses what the egress interface would drop without a word, and what has travelled too far.
+    /// Reads the headers and refuses what cannot be translated. In place: the stack has no room for a packet.
     #[inline(always)]
-    pub fn check_egress(&self, mtu: u32) -> Result<(), Verdict> {
+    pub fn read(&mut self, frame: &Frame, direction: Direction) -> Result<(), Verdict> {
+        self.traffic.bytes = u64::from(frame.len());
+        self.largest = frame.len();
+        // Both families have more than this; for a single byte the verifier does not follow the comparison.
+        let [first, ..] = *frame.header::<[u8; Ipv4Hdr::LEN]>(0)?;
+        match first >> 4 {
+            4 => self.read_v4(frame)?,
+            6 => self.read_v6(frame)?,
+            _ => return Err(Verdict::NotIp),
+        }
+        if self.part == Part::Later {
+            return Ok(());
+        }
+        match self.protocol {
+            protocol::TCP => self.read_tcp(frame),
+            protocol::UDP => {
+                let udp = frame.header::<UdpHdr>(self.transport)?;
+                self.source_port = u16::from_ne_bytes(udp.src);
+                self.destination_port = u16::from_ne_bytes(udp.dst);
+                Ok(())
+            }
+            _ => self.read_icmp(frame, direction),
+        }
+    }
+
+    #[inline(always)]
+    fn read_v4(&mut self, frame: &Frame) -> Result<(), Verdict> {
+        let ip = frame.header::<Ipv4Hdr>(0)?;
+        if ip.vihl != PLAIN_IPV4 {
+            return Err(Verdict::IpOptions);
+        }
+        // Bytes beyond the packet's own length would reach the other side without being counted.
+        if u32::from(u16::from_be_bytes(ip.tot_len)) != frame.len() {
+            return Err(Verdict::Length);
+        }
+        if !matches!(ip.proto, protocol::ICMP | protocol::TCP | protocol::UDP) {
+            return Err(Verdict::Protocol);
+        }
+        self.source = Address::from_v4_word(u32::from_ne_bytes(ip.src_addr));
+        self.destination = Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr));
+        self.identification = u32::from(u16::from_ne_bytes(ip.id));
+        self.transport = Ipv4Hdr::LEN;
+        self.protocol = ip.proto;
+        self.ttl = ip.ttl;
+        let fragment = u16::from_be_bytes(ip.frags);
+        self.part = match (fragment & V4_OFFSET, fragment & V4_FRAGMENT) {
+            (_, 0) => Part::Whole,
+            (0, _) => Part::First,
+            _ => Part::Later,
+        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read_v6(&mut self, frame: &Frame) -> Result<(), Verdict> {
+        let ip = frame.header::<Ipv6Hdr>(0)?;
+        if Ipv6Hdr::LEN as u32 + u32::from(u16::from_be_bytes(ip.payload_len)) != frame.len() {
+            return Err(Verdict::Length);
+        }
+        self.family = 1;
+        self.source = address(ip.src_addr);
+        self.destination = address(ip.dst_addr);
+        self.transport = Ipv6Hdr::LEN;
+        self.protocol = ip.next_hdr;
+        self.ttl = ip.hop_limit;
+        if self.protocol == protocol::IPV6_FRAGMENT {
+            // Next header, reserved, offset and flag, identification.
+            let [next, _, a, b, identification @ ..] = *frame.header::<[u8; 8]>(Ipv6Hdr::LEN)?;
+            let fragment = u16::from_be_bytes([a, b]);
+            self.transport = Ipv6Hdr::LEN + 8;
+            self.protocol = next;
+            self.identification = u32::from_ne_bytes(identification);
+            self.part = match (fragment & V6_OFFSET, fragment & V6_MORE) {
+                (0, 0) => Part::Whole,
+                (0, _) => Part::First,
+                _ => Part::Later,
+            };
+        }
+        match self.protocol {
+            protocol::TCP | protocol::UDP | protocol::ICMPV6 => Ok(()),
+            other if EXTENSIONS.contains(&other) => Err(Verdict::ExtensionHeader),
+            _ => Err(Verdict::Protocol),
+        }
+    }
+
+    #[inline(always)]
+    fn read_tcp(&mut self, frame: &Frame) -> Result<(), Verdict> {
+        let tcp = frame.header::<[u8; TcpHdr::LEN]>(self.transport)?;
+        self.source_port = u16::from_ne_bytes([tcp[0], tcp[1]]);
+        self.destination_port = u16::from_ne_bytes([tcp[2], tcp[3]]);
+        self.tcp_flags = tcp[13];
+        // The kernel coalesces TCP segments of one connection; each had these headers.
+        let (segments, payload) = frame.segments();
+        if segments > 1 {
+            let headers = self.transport as u32 + u32::from(tcp[12] >> 4) * 4;
+            self.traffic.packets = u64::from(segments);
+            self.traffic.bytes += u64::from((segments - 1) * headers);
+            self.largest = headers + payload;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read_icmp(&mut self, frame: &Frame, direction: Direction) -> Result<(), Verdict> {
+        let icmp = frame.header::<Icmpv4Hdr>(self.transport)?;
+        let identifier = u16::from_ne_bytes([icmp.data[0], icmp.data[1]]);
+        let is_v4 = self.family == 0;
+        let (request, reply) = if is_v4 { (ECHO_REQUEST[0], ECHO_REPLY[0]) } else { (ECHO_REQUEST[1], ECHO_REPLY[1]) };
+        match (direction, icmp.type_, icmp.code) {
+            (Direction::ToPlant, kind, 0) if kind == request => self.source_port = identifier,
+            (Direction::ToUser, kind, 0) if kind == reply => self.destination_port = identifier,
+            // Destination unreachable, time exceeded, parameter problem (RFC 792); for IPv6 also packet too big (RFC 4443).
+            (_, kind, _) if (is_v4 && matches!(kind, 3 | 11 | 12)) || (!is_v4 && matches!(kind, 1..=4)) => {
+                if self.part == Part::First {
+                    return Err(Verdict::Fragment);
+                }
+                self.is_error = true;
+            }
+            _ => return Err(Verdict::IcmpType),
+        }
+        Ok(())
+    }
+
+    /// Refuses what has travelled too far, and what the egress would drop without a word.
+    #[inline(always)]
+    pub const fn check_egress(&self, mtu: u32) -> Result<(), Verdict> {
         if self.ttl <= 1 {
             return Err(Verdict::TtlExpired);
         }
-        if self.length > mtu {
+        if self.largest > mtu {
             return Err(Verdict::TooBig);
         }
         Ok(())
     }
+}
+
+/// The address whose bytes on the wire are these.
+#[inline(always)]
+pub const fn address(bytes: [u8; 16]) -> Address {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+    Address([
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+        u32::from_ne_bytes([i, j, k, l]),
+        u32::from_ne_bytes([m, n, o, p]),
+    ])
 }

@@ -3,63 +3,202 @@
 use vpn_ebpf_common::{
     Address, Verdict,
     flow::{Age, FlowKey},
+    gateway::{FORWARD_UNRECORDED, Gateway},
     peer::Peer,
+    plant::Plant,
+    protocol, tcp,
 };
 
 use crate::{
-    Egress,
+    answer,
     clock::boot_ns,
+    exit::{self, Hop},
     flows::Entry,
+    fragments,
     frame::Frame,
-    maps,
-    packet::{Direction, Packet},
+    icmp,
+    limits::Account,
+    maps, mss,
+    packet::{Direction, Packet, Part},
     rewrite,
 };
 
-/// Whose flow is it, may they still, count it, translate it back.
-#[inline(always)]
-pub fn forward(frame: &mut Frame) -> Result<Egress, Verdict> {
-    let packet = Packet::parse(frame, Direction::ToUser)?;
-    let gateway = maps::gateway()?;
-    let plant = maps::plant(frame.ingress())?;
-    if !plant.source.contains(&packet.destination) {
-        return Err(Verdict::NotForUser);
-    }
-    let user = gateway.tunnel.translate(&packet.destination);
-    let peer = maps::peer(&user)?;
-    packet.check_egress(gateway.users_mtu)?;
-
-    let key = FlowKey {
-        device: packet.source,
-        peer: peer.id,
-        plant: plant.id,
-        user_port: packet.destination_port,
-        device_port: packet.source_port,
-        protocol: packet.protocol,
-        reserved: [0; 3],
-    };
-    let flow = Entry::find(&key).ok_or(Verdict::NoFlow)?;
-    let now = boot_ns();
-    if flow.age(now, gateway.idle.of(packet.protocol)) != Age::Live {
-        return Err(Verdict::FlowIdle);
-    }
-    let addressed = flow.addressed();
-    if flow.route_set() != peer.route_set {
-        still_allowed(&peer, plant.id, &packet.source, &addressed)?;
-    }
-
-    // Last of all that can fail: a packet that is counted is handed to the users' device.
-    frame.announce_ipv4()?;
-    flow.count_to_user(u64::from(packet.length), now);
-    rewrite::addresses(frame, &packet, &addressed, &user)?;
-    Ok(Egress(gateway.users))
+/// A packet from a plant for a user who is known.
+pub struct Reply<'a> {
+    pub gateway: &'a Gateway,
+    pub plant: &'a Plant,
+    pub peer: Peer,
+    /// [`Gateway::generation`], read before PEERS.
+    pub generation: u32,
+    /// The user's tunnel address.
+    pub user: Address,
+    pub packet: &'a Packet,
+    pub now: u64,
 }
 
-/// Whether the peer's present route set leads from the address it used to this very device.
+/// For whom is it, and is it a reply.
 #[inline(always)]
-fn still_allowed(peer: &Peer, plant: u32, device: &Address, addressed: &Address) -> Result<(), Verdict> {
-    match maps::route(peer.route_set, addressed) {
-        Ok(route) if route.plant == plant && route.real.translate(addressed) == *device => Ok(()),
-        _ => Err(Verdict::Revoked),
+pub fn forward(frame: &mut Frame, plant: &Plant) -> i32 {
+    let mut hop = Hop::none();
+    let packet = match maps::packet() {
+        Ok(packet) => packet,
+        Err(why) => return exit::leave(frame, why, &frame.traffic(), &hop),
+    };
+    packet.clear();
+    let known = packet.read(frame, Direction::ToUser).and_then(|()| Reply::identify(plant, packet));
+    let verdict = match known {
+        Ok(reply) => match translate(frame, &reply) {
+            Ok(verdict) => {
+                hop.interface = reply.gateway.users;
+                verdict
+            }
+            Err(why) => {
+                // Refusals of other kinds are nothing that a device could act on.
+                if matches!(why, Verdict::TtlExpired | Verdict::TooBig) {
+                    answer_to(frame, &reply, why, &mut hop);
+                }
+                why
+            }
+        },
+        Err(why) => why,
+    };
+    exit::leave(frame, verdict, &packet.traffic, &hop)
+}
+
+/// Answers to a packet that cannot go on.
+#[inline(never)]
+fn answer_to(frame: &mut Frame, reply: &Reply<'_>, why: Verdict, hop: &mut Hop) {
+    if answer::refuse(frame, &answer::Question::about(reply), why, reply.gateway.users_mtu) {
+        *hop = answer::back(frame);
     }
+}
+
+/// Whose flow is it, may they still, count it, translate it back.
+#[inline(always)]
+fn translate(frame: &mut Frame, reply: &Reply<'_>) -> Result<Verdict, Verdict> {
+    let Reply { gateway, packet, now, .. } = *reply;
+    if packet.is_error {
+        return icmp::to_user(frame, reply).map(|()| Verdict::ToUser);
+    }
+    let mut key = reply.key(&packet.source, packet.destination_port, packet.source_port, packet.protocol);
+    let found = if packet.part == Part::Later {
+        fragments::find(packet, frame.ingress(), now, &mut key)?;
+        Some(reply.entry(&key, &packet.source).ok_or(Verdict::Fragment)?)
+    } else {
+        reply.find(&mut key, &packet.source)
+    };
+    let Some(entry) = found else {
+        return unrecorded(frame, reply).map(|()| Verdict::UnrecordedToUser);
+    };
+    reply.check(&key, &entry, &packet.source)?;
+    packet.check_egress(gateway.users_mtu)?;
+    entry.count_to_user(packet, &gateway.idle, now);
+    if packet.part == Part::First {
+        fragments::remember(packet, frame.ingress(), &key, now);
+    }
+    if mss::may_have(packet) {
+        mss::clamp(frame, packet, entry.mtu().min(gateway.users_mtu))?;
+    }
+    rewrite::packet(frame, packet, &key.addressed, &reply.user)?;
+    Ok(Verdict::ToUser)
+}
+
+/// Translates a reply without a flow, if such replies are let through now.
+#[inline(never)]
+fn unrecorded(frame: &mut Frame, reply: &Reply<'_>) -> Result<(), Verdict> {
+    let Reply { gateway, packet, plant, .. } = *reply;
+    // A plant opens no connections, recorded or not.
+    let opens = packet.protocol == protocol::TCP && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
+    if gateway.options & FORWARD_UNRECORDED == 0 || opens {
+        return Err(Verdict::NoFlow);
+    }
+    let account = Account::of(reply.peer.id).ok_or(Verdict::NoFlow)?;
+    let mut addressed = packet.source;
+    if !account.has_unrecorded_flows(reply.now)
+        || !twin(plant, &packet.source, &mut addressed)
+        || !reply.may_reach(&addressed, &packet.source)
+    {
+        return Err(Verdict::NoFlow);
+    }
+    packet.check_egress(gateway.users_mtu)?;
+    if mss::may_have(packet) {
+        mss::clamp(frame, packet, plant.mtu.min(gateway.users_mtu))?;
+    }
+    rewrite::packet(frame, packet, &addressed, &reply.user)
+}
+
+impl<'a> Reply<'a> {
+    #[inline(always)]
+    fn identify(plant: &'a Plant, packet: &'a Packet) -> Result<Self, Verdict> {
+        let gateway = maps::gateway()?;
+        let (source, tunnel) = if packet.family == 0 {
+            (&plant.source[0], &gateway.tunnel[0])
+        } else {
+            (&plant.source[1], &gateway.tunnel[1])
+        };
+        if !source.contains(&packet.destination) {
+            return Err(Verdict::NotForUser);
+        }
+        let user = tunnel.translate(&packet.destination);
+        let generation = maps::generation(gateway);
+        let peer = maps::peer(&user)?;
+        Ok(Self { gateway, plant, peer, generation, user, packet, now: boot_ns() })
+    }
+
+    #[inline(always)]
+    pub const fn key(&self, addressed: &Address, user_port: u16, device_port: u16, protocol: u8) -> FlowKey {
+        FlowKey { addressed: *addressed, peer: self.peer.id, user_port, device_port, protocol, reserved: [0; 3] }
+    }
+
+    /// The flow of the peer with a device of this plant, under whichever address the user wrote: the virtual one, or the
+    /// real one. `key` has the real one, and the right one afterwards.
+    #[inline(always)]
+    pub fn find(&self, key: &mut FlowKey, device: &Address) -> Option<Entry> {
+        if twin(self.plant, device, &mut key.addressed) {
+            if let Some(entry) = self.entry(key, device) {
+                return Some(entry);
+            }
+            key.addressed = *device;
+        }
+        self.entry(key, device)
+    }
+
+    #[inline(always)]
+    fn entry(&self, key: &FlowKey, device: &Address) -> Option<Entry> {
+        Entry::find(key).filter(|entry| entry.leads_to(self.plant.id, device))
+    }
+
+    /// Refuses a flow that is ending, and one that the peer may no longer have.
+    #[inline(always)]
+    pub fn check(&self, key: &FlowKey, entry: &Entry, device: &Address) -> Result<(), Verdict> {
+        if entry.age(key, self.now) != Age::Live {
+            return Err(Verdict::FlowIdle);
+        }
+        if entry.is_admitted(&self.peer, self.generation) || self.may_reach(&key.addressed, device) {
+            return Ok(());
+        }
+        Err(Verdict::Revoked)
+    }
+
+    /// Whether the peer's present route set leads from the address it used to this very device.
+    #[inline(never)]
+    fn may_reach(&self, addressed: &Address, device: &Address) -> bool {
+        maps::route(self.peer.route_set, addressed)
+            .is_ok_and(|route| route.plant == self.plant.id && route.real.translate(addressed).is(device))
+    }
+}
+
+/// Writes the virtual address of a device of this plant to `address`; false if it is in no subnet.
+#[inline(never)]
+pub fn twin(plant: &Plant, device: &Address, address: &mut Address) -> bool {
+    for (at, subnet) in plant.subnets.iter().enumerate() {
+        if at as u32 >= plant.subnet_count {
+            break;
+        }
+        if let Some(twin) = subnet.virtual_of(device) {
+            *address = twin;
+            return true;
+        }
+    }
+    false
 }

@@ -1,40 +1,64 @@
 //! New addresses, with every checksum that covers them kept right.
 
-use network_types::{ip::Ipv4Hdr, tcp::TcpHdr, udp::UdpHdr};
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use vpn_ebpf_common::{Address, Verdict, checksum::Difference, protocol};
 
 use crate::{
     frame::Frame,
-    packet::{Packet, TRANSPORT},
+    packet::{Packet, Part},
 };
 
-/// Replaces both addresses and takes one hop off the time to live. Nothing here can fail for a parsed packet;
-/// the bounds are checked again because the verifier forgot them.
+/// Where the checksum stands in a transport header.
+pub const TCP_CHECK: usize = 16;
+/// See [`TCP_CHECK`].
+pub const UDP_CHECK: usize = 6;
+/// See [`TCP_CHECK`].
+pub const ICMP_CHECK: usize = 2;
+
+/// Replaces both addresses of a packet and takes one hop off its time to live.
 #[inline(always)]
-pub fn addresses(frame: &mut Frame, packet: &Packet, source: &Address, destination: &Address) -> Result<(), Verdict> {
-    let addresses = Difference::none().v4(&packet.source, source).v4(&packet.destination, destination);
-
-    let ip = frame.header_mut::<Ipv4Hdr>(0)?;
-    let ttl = ip.ttl - 1;
-    let check = addresses
-        .half(u16::from_ne_bytes([ip.ttl, ip.proto]), u16::from_ne_bytes([ttl, ip.proto]))
-        .apply(u16::from_ne_bytes(ip.check));
-    ip.ttl = ttl;
-    ip.check = check.to_ne_bytes();
-    ip.src_addr = source.v4_word().to_ne_bytes();
-    ip.dst_addr = destination.v4_word().to_ne_bytes();
-
-    match packet.protocol {
-        protocol::TCP => {
-            let tcp = frame.header_mut::<TcpHdr>(TRANSPORT)?;
-            tcp.check = addresses.apply(u16::from_ne_bytes(tcp.check)).to_ne_bytes();
+pub fn packet(frame: &mut Frame, packet: &Packet, source: &Address, destination: &Address) -> Result<(), Verdict> {
+    let addresses = difference(packet, source, destination);
+    // First, because it may fail, and then nothing was written.
+    if packet.part != Part::Later {
+        match packet.protocol {
+            protocol::TCP => frame.update_checksum(packet.transport + TCP_CHECK, addresses, false)?,
+            protocol::UDP => frame.update_checksum(packet.transport + UDP_CHECK, addresses, true)?,
+            protocol::ICMPV6 => frame.update_checksum(packet.transport + ICMP_CHECK, addresses, false)?,
+            // ICMP for IPv4 has no pseudo-header.
+            _ => {}
         }
-        protocol::UDP => {
-            let udp = frame.header_mut::<UdpHdr>(TRANSPORT)?;
-            udp.check = addresses.apply_udp(u16::from_ne_bytes(udp.check)).to_ne_bytes();
-        }
-        // ICMP for IPv4 has no pseudo-header.
-        _ => {}
+    }
+    header(frame, packet, source, destination)
+}
+
+/// What the new addresses do to every checksum over them.
+#[inline(always)]
+pub const fn difference(packet: &Packet, source: &Address, destination: &Address) -> Difference {
+    Difference::none()
+        .address(packet.family, &packet.source, source)
+        .address(packet.family, &packet.destination, destination)
+}
+
+/// The IP header alone. Nothing here can fail for a parsed packet; the bounds are checked again because the verifier
+/// forgot them.
+#[inline(always)]
+pub fn header(frame: &mut Frame, packet: &Packet, source: &Address, destination: &Address) -> Result<(), Verdict> {
+    if packet.family == 0 {
+        let ip = frame.header_mut::<Ipv4Hdr>(0)?;
+        let ttl = ip.ttl - 1;
+        let check = difference(packet, source, destination)
+            .half(u16::from_ne_bytes([ip.ttl, ip.proto]), u16::from_ne_bytes([ttl, ip.proto]))
+            .apply(u16::from_ne_bytes(ip.check));
+        ip.ttl = ttl;
+        ip.check = check.to_ne_bytes();
+        ip.src_addr = source.v4_word().to_ne_bytes();
+        ip.dst_addr = destination.v4_word().to_ne_bytes();
+    } else {
+        let ip = frame.header_mut::<Ipv6Hdr>(0)?;
+        ip.hop_limit -= 1;
+        ip.src_addr = source.bytes();
+        ip.dst_addr = destination.bytes();
     }
     Ok(())
 }

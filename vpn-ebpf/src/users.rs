@@ -1,53 +1,128 @@
 //! From users to plants.
 
-use vpn_ebpf_common::{Verdict, flow::FlowKey, gateway::Gateway, peer::Peer};
+use vpn_ebpf_common::{
+    Verdict,
+    flow::{Age, FlowKey},
+    gateway::Gateway,
+    peer::Peer,
+};
 
 use crate::{
-    Egress, denials,
-    flows::{self, Admission},
+    admission, answer,
+    clock::boot_ns,
+    denials,
+    exit::{self, HOST, Hop},
+    flows::Entry,
+    fragments,
     frame::Frame,
-    maps,
-    packet::{Direction, Packet},
+    icmp, maps, mss,
+    packet::{Direction, Packet, Part},
     rewrite,
 };
 
+/// A packet from a user who is known.
+pub struct Attempt<'a> {
+    pub gateway: &'a Gateway,
+    pub peer: Peer,
+    /// [`Gateway::generation`], read before everything that a flow's terms come from.
+    pub generation: u32,
+    pub packet: &'a Packet,
+    pub now: u64,
+}
+
 /// Who is it; and whatever stops a known user's packet is recorded with its reason (requirement F5).
 #[inline(always)]
-pub fn forward(frame: &mut Frame) -> Result<Egress, Verdict> {
-    let packet = Packet::parse(frame, Direction::ToPlant)?;
-    let gateway = maps::gateway()?;
-    let peer = maps::peer(&packet.source)?;
-    let outcome = admit(frame, gateway, &peer, &packet);
-    if let Err(why) = outcome {
-        denials::record(&peer, &packet, why);
+pub fn forward(frame: &mut Frame) -> i32 {
+    let mut hop = Hop::none();
+    let packet = match maps::packet() {
+        Ok(packet) => packet,
+        Err(why) => return exit::leave(frame, why, &frame.traffic(), &hop),
+    };
+    packet.clear();
+    let known = packet.read(frame, Direction::ToPlant).and_then(|()| Attempt::identify(packet));
+    let verdict = match known {
+        Ok(attempt) => match admit(frame, &attempt, &mut hop) {
+            Ok(verdict) => verdict,
+            Err(why) => {
+                refuse(frame, &attempt, why, &mut hop);
+                why
+            }
+        },
+        Err(why) => why,
+    };
+    exit::leave(frame, verdict, &packet.traffic, &hop)
+}
+
+/// Records a refusal, and answers it if that is wanted.
+#[inline(never)]
+fn refuse(frame: &mut Frame, attempt: &Attempt<'_>, why: Verdict, hop: &mut Hop) {
+    denials::record(attempt, why);
+    if answer::refuse(frame, &answer::Question::of(attempt), why, hop.mtu) {
+        *hop = answer::back(frame);
+    } else {
+        hop.interface = exit::NOWHERE;
     }
-    outcome
 }
 
 /// May they, count it, translate it.
 #[inline(always)]
-fn admit(frame: &mut Frame, gateway: &Gateway, peer: &Peer, packet: &Packet) -> Result<Egress, Verdict> {
-    let route = maps::route(peer.route_set, &packet.destination)?;
-    let plant = maps::plant(route.egress)?;
-    packet.check_egress(plant.mtu)?;
-
-    let device = route.real.translate(&packet.destination);
-    let source = plant.source.translate(&packet.source);
-    let key = FlowKey {
-        device,
-        peer: peer.id,
-        plant: route.plant,
+fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verdict, Verdict> {
+    let Attempt { gateway, packet, now, .. } = *attempt;
+    if packet.is_error {
+        return icmp::to_plant(frame, attempt, hop).map(|()| Verdict::ToPlant);
+    }
+    let mut key = FlowKey {
+        addressed: packet.destination,
+        peer: attempt.peer.id,
         user_port: packet.source_port,
         device_port: packet.destination_port,
         protocol: packet.protocol,
         reserved: [0; 3],
     };
-    let admission = Admission { addressed: packet.destination, route_set: peer.route_set, route: route.id };
-    let egress = Egress(route.egress);
+    if packet.part == Part::Later {
+        fragments::find(packet, frame.ingress(), now, &mut key)?;
+    }
+    let entry = match Entry::find(&key) {
+        Some(entry) if entry.is_admitted(&attempt.peer, attempt.generation) && entry.age(&key, now) == Age::Live => {
+            if entry.egress() != HOST {
+                hop.mtu = entry.mtu();
+                packet.check_egress(hop.mtu)?;
+            }
+            entry.count_to_plant(packet, &gateway.idle, now);
+            entry
+        }
+        _ => {
+            if let Err(why) = admission::admit(attempt, &key, hop) {
+                return if why as u8 == Verdict::UnrecordedToPlant as u8 {
+                    admission::forward_unrecorded(frame, attempt, &key).map(|()| why)
+                } else {
+                    Err(why)
+                };
+            }
+            Entry::find(&key).ok_or(Verdict::FlowsFull)?
+        }
+    };
+    if packet.part == Part::First {
+        fragments::remember(packet, frame.ingress(), &key, now);
+    }
+    hop.interface = entry.egress();
+    hop.link_header = entry.link_header();
+    if hop.interface == HOST {
+        return Ok(Verdict::ToGateway);
+    }
+    if mss::may_have(packet) {
+        mss::clamp(frame, packet, entry.mtu().min(gateway.users_mtu))?;
+    }
+    rewrite::packet(frame, packet, entry.source(), entry.device())?;
+    Ok(Verdict::ToPlant)
+}
 
-    // Last of all that can fail: a packet that is counted is handed to the uplink.
-    frame.announce_ipv4()?;
-    flows::count_to_plant(&key, &admission, u64::from(packet.length), gateway.idle.of(packet.protocol))?;
-    rewrite::addresses(frame, packet, &source, &device)?;
-    Ok(egress)
+impl<'a> Attempt<'a> {
+    #[inline(always)]
+    fn identify(packet: &'a Packet) -> Result<Self, Verdict> {
+        let gateway = maps::gateway()?;
+        let generation = maps::generation(gateway);
+        let peer = maps::peer(&packet.source)?;
+        Ok(Self { gateway, peer, generation, packet, now: boot_ns() })
+    }
 }

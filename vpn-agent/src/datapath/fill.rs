@@ -16,6 +16,8 @@ use vpn_ebpf_common::{
     peer::Peer,
     plant::Plant,
     route::{Route, RouteKey, SET_BITS},
+    service::ServiceKey,
+    usage::Usage,
 };
 
 use super::{Datapath, Error, read::Maps as _};
@@ -29,6 +31,8 @@ pub struct Content {
     pub route_sets: BTreeMap<u32, BTreeMap<(Address, u32), Route>>,
     /// By interface index.
     pub plants: BTreeMap<u32, Plant>,
+    /// What users may reach on the gateway itself, with route ids.
+    pub services: BTreeMap<ServiceKey, u32>,
 }
 
 /// Routes as the map has them: by set, destination, and prefix length in the 128 bits of [`Address`].
@@ -44,14 +48,23 @@ pub struct Written {
 }
 
 impl Datapath {
-    /// Writes the settings of this host. Until then every packet is dropped.
+    /// Writes the settings of this host. Until then every packet is dropped. The generation counts on by itself.
     ///
     /// # Errors
     /// [`Error::Map`].
     pub fn configure(&mut self, gateway: &Gateway) -> Result<(), Error> {
         let failed = |source| Error::Map { map: names::GATEWAY, source };
         let mut map = Array::<_, Gateway>::try_from(self.map_mut(names::GATEWAY)).map_err(failed)?;
-        map.set(0, gateway, 0).map_err(failed)
+        let generation = map.get(&0, 0).map_err(failed)?.generation;
+        map.set(0, Gateway { generation: generation.wrapping_add(1), ..*gateway }, 0).map_err(failed)
+    }
+
+    /// Has the next packet of every flow look at PLANTS and SERVICES again.
+    fn count_generation(&mut self) -> Result<(), Error> {
+        match self.gateway()? {
+            Some(gateway) => self.configure(&gateway),
+            None => Ok(()),
+        }
     }
 
     /// Makes the maps hold `content`, writing only differences.
@@ -68,6 +81,13 @@ impl Datapath {
         let withdrawn = self.withdraw(content, || Ok::<_, Error>(()))?;
         let (set, old_plants) = plants?;
         let mut written = Written { set: set + withdrawn.narrowed, removed: withdrawn.removed };
+        let (services, old_services) = self.set(names::SERVICES, "services", &content.services)?;
+        let removed = self.remove::<_, u32>(names::SERVICES, &old_services)?;
+        if set + services + removed > 0 {
+            self.count_generation()?;
+        }
+        written.set += services;
+        written.removed += removed;
 
         let wanted_routes: Routes = content
             .route_sets
@@ -91,8 +111,23 @@ impl Datapath {
         written.set += set;
 
         written.removed += self.remove_routes(old_routes.keys().filter(|key| !wanted_routes.contains_key(*key)))?;
-        written.removed += self.remove::<_, Plant>(names::PLANTS, &old_plants)?;
+        if !old_plants.is_empty() {
+            written.removed += self.remove::<_, Plant>(names::PLANTS, &old_plants)?;
+            self.count_generation()?;
+        }
+        self.close_accounts(content)?;
         Ok(written)
+    }
+
+    /// Removes what was counted for peers that are gone. Their ids are never used again.
+    fn close_accounts(&mut self, content: &Content) -> Result<(), Error> {
+        let peers: BTreeSet<_> = content.peers.values().map(|peer| peer.id).collect();
+        let gone = |id: &u32| !peers.contains(id);
+        let usage = self.usage()?.into_keys().filter(gone).collect();
+        let released = self.released()?.into_keys().filter(gone).collect();
+        self.remove::<_, Usage>(names::USAGE, &usage)?;
+        self.remove::<_, u64>(names::RELEASED, &released)?;
+        Ok(())
     }
 
     /// Adds and changes routes; `old` are those that the map has.

@@ -14,23 +14,24 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapError},
-    programs::{
-        ProgramError, Xdp, XdpMode,
-        links::{FdLink, LinkError, PinnedLink},
-        xdp::XdpLink,
-    },
+    programs::{ProgramError, SchedClassifier, links::LinkError},
 };
 use vpn_ebpf_common::{LAYOUT, names};
 
 pub mod fill;
+pub mod hook;
 pub mod read;
 mod shape;
 pub mod withdraw;
 
-pub use shape::Sizes;
+use self::hook::Hook;
+pub use self::shape::Sizes;
 
 /// The object that `build.rs` made.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpn-ebpf"));
+
+/// Bytes of the Ethernet header that the kernel puts in front of every packet of a `BPF_PROG_TEST_RUN`.
+pub const TEST_RUN_LINK_HEADER: u32 = 14;
 
 /// The loaded programs and their maps.
 pub struct Datapath {
@@ -66,10 +67,10 @@ pub enum Error {
         wanted: u32,
     },
     /// The object was refused by the kernel or by aya.
-    #[error("loading the XDP programs: {0}")]
+    #[error("loading the programs: {0}")]
     Load(#[from] aya::EbpfError),
     /// A program was refused or could not be attached.
-    #[error("XDP program `{program}`: {source}")]
+    #[error("program `{program}`: {source}")]
     Program {
         /// Its name.
         program: &'static str,
@@ -78,7 +79,8 @@ pub enum Error {
     },
     /// The kernel attached the program in a way that ends with the agent.
     #[error(
-        "XDP program `{program}`: the kernel gave no BPF link, so it could not be pinned; Linux 5.9 or later is needed"
+        "program `{program}`: the kernel gave no BPF link, so it could not be pinned; look at the kernel's version and \
+         whether it has CONFIG_NET_XGRESS"
     )]
     NoLink {
         /// Its name.
@@ -122,77 +124,79 @@ impl Datapath {
     /// [`Error::Pin`], [`Error::Shape`] if a pinned map is not what `sizes` asks for, [`Error::Load`],
     /// [`Error::Program`] if the verifier refuses a program.
     pub fn open(pin_dir: &Path, sizes: &Sizes) -> Result<Self, Error> {
-        let maps = layout_dir(pin_dir).join("maps");
-        let links = layout_dir(pin_dir).join("links");
-        for dir in [&maps, &links] {
-            fs::create_dir_all(dir).map_err(|source| Error::Pin { path: dir.clone(), source })?;
-        }
-        shape::check(&maps, sizes)?;
-        let mut loader = EbpfLoader::new();
-        for name in names::MAPS {
-            loader.map_pin_path(name, maps.join(name));
-        }
-        Ok(Self { ebpf: load(&mut loader, OBJECT, sizes)?, links: Some(links) })
+        Self::load(OBJECT, Some(pin_dir), sizes, 0)
     }
 
-    /// Loads an object, [`OBJECT`] as a rule, with maps of its own that end with the value: for tests and benchmarks.
+    /// As [`Datapath::open`], for packets that come with an Ethernet header as in a test run; without `pin_dir` with maps
+    /// of its own that end with the value.
     ///
     /// # Errors
     /// As [`Datapath::open`].
-    pub fn unpinned(object: &[u8], sizes: &Sizes) -> Result<Self, Error> {
-        Ok(Self { ebpf: load(&mut EbpfLoader::new(), object, sizes)?, links: None })
+    pub fn for_test_runs(pin_dir: Option<&Path>, sizes: &Sizes) -> Result<Self, Error> {
+        Self::load(OBJECT, pin_dir, sizes, TEST_RUN_LINK_HEADER)
     }
 
-    /// Attaches a program, [`names::USERS`] or [`names::PLANT`], to an interface and pins the link under the
+    /// Loads an object, [`OBJECT`] as a rule. `users_link_header` is the number of bytes in front of the IP header on the
+    /// users' interface.
+    ///
+    /// # Errors
+    /// As [`Datapath::open`].
+    pub fn load(object: &[u8], pin_dir: Option<&Path>, sizes: &Sizes, users_link_header: u32) -> Result<Self, Error> {
+        let mut loader = EbpfLoader::new();
+        let mut links = None;
+        if let Some(pin_dir) = pin_dir {
+            let dirs = [layout_dir(pin_dir).join("maps"), layout_dir(pin_dir).join("links")];
+            for dir in &dirs {
+                fs::create_dir_all(dir).map_err(|source| Error::Pin { path: dir.clone(), source })?;
+            }
+            let [maps, own_links] = dirs;
+            shape::check(&maps, sizes)?;
+            for name in names::MAPS {
+                loader.map_pin_path(name, maps.join(name));
+            }
+            links = Some(own_links);
+        }
+        for (name, entries) in sizes.by_map() {
+            loader.map_max_entries(name, entries);
+        }
+        loader.override_global(names::USERS_LINK_HEADER, &users_link_header, true);
+        let mut ebpf = loader.load(object)?;
+        for program in [names::USERS, names::PLANT] {
+            let failed = |source| Error::Program { program, source };
+            classifier(&mut ebpf, program).load().map_err(failed)?;
+        }
+        Ok(Self { ebpf, links })
+    }
+
+    /// Attaches a program, [`names::USERS`] or [`names::PLANT`], to the ingress of an interface and pins that under the
     /// interface's name. Gives the program's id.
     ///
-    /// A link that an earlier run pinned is moved to this run's program in one step, without a moment in which
-    /// the interface has none.
+    /// A program that an earlier run attached is replaced in one step, without a moment in which the interface has none.
     ///
     /// # Errors
     /// [`Error::Detached`], [`Error::Program`], [`Error::NoLink`], [`Error::Link`], [`Error::Pin`].
-    pub fn attach(&mut self, program: &'static str, name: &str, interface: u32) -> Result<u32, Error> {
+    pub fn attach(&mut self, program: &'static str, interface: &str) -> Result<u32, Error> {
         if self.is_detached() {
             return Err(Error::Detached);
         }
-        let Some(path) = self.links.as_ref().map(|links| links.join(name)) else {
+        let Some(path) = self.links.as_ref().map(|links| links.join(interface)) else {
             return Err(Error::NoLink { program });
         };
-        let xdp = self.program(program);
-        let failed = |source| Error::Program { program, source };
-        let own = xdp.info().map_err(failed)?.id();
-        if let Ok(pinned) = PinnedLink::from_pin(&path) {
-            let link =
-                XdpLink::try_from(FdLink::from(pinned)).map_err(|source| Error::Link { path: path.clone(), source })?;
-            if let Ok(id) = xdp.attach_to_link(link) {
-                // Not kept open: the pin alone holds the link, so that removing it detaches at once.
-                drop(xdp.take_link(id).map_err(failed)?);
-                return Ok(own);
-            }
-            // The interface that it belonged to is gone, and the link with it.
-            unpin(&path)?;
-        }
-        // WireGuard devices have no XDP of their own; generic mode it is.
-        let id = xdp.attach_to_if_index(interface, XdpMode::Skb).map_err(failed)?;
-        let link = xdp.take_link(id).map_err(failed)?;
-        let link = FdLink::try_from(link).map_err(|_| Error::NoLink { program })?;
-        match link.pin(&path) {
-            Ok(_) => Ok(own),
-            Err(_) if self.is_detached() => Err(Error::Detached),
-            Err(source) => Err(Error::Pin { path, source: io::Error::other(source) }),
-        }
+        let classifier = self.program(program);
+        let own = classifier.info().map_err(|source| Error::Program { program, source })?.id();
+        Hook::of_kernel().attach(program, classifier, interface, &path)?;
+        Ok(own)
     }
 
-    /// Removes the pinned link of an interface, whose program is then detached if there is still such an interface;
-    /// fine if it is gone already.
+    /// Detaches the program of an interface, if there is still such an interface; fine if that is done already.
     ///
     /// # Errors
     /// [`Error::Pin`].
     pub fn detach_interface(&self, name: &str) -> Result<(), Error> {
-        self.links.as_ref().map_or(Ok(()), |links| unpin(&links.join(name)))
+        self.links.as_ref().map_or(Ok(()), |links| Hook::of_kernel().detach(name, &links.join(name)))
     }
 
-    /// The interfaces that have a pinned link, whether or not they still exist.
+    /// The interfaces that have a program pinned, whether or not they still exist.
     ///
     /// # Errors
     /// [`Error::Pin`].
@@ -217,9 +221,8 @@ impl Datapath {
     ///
     /// # Panics
     /// If the object has no such program, which its build would not survive.
-    pub fn program(&mut self, name: &str) -> &mut Xdp {
-        let program = self.ebpf.program_mut(name).expect("the object has the programs that it was built with");
-        program.try_into().expect("both programs are XDP programs")
+    pub fn program(&mut self, name: &str) -> &mut SchedClassifier {
+        classifier(&mut self.ebpf, name)
     }
 
     fn map(&self, name: &'static str) -> &Map {
@@ -235,7 +238,7 @@ impl Datapath {
     }
 }
 
-/// Detaches the programs from all interfaces by removing the pinned links: nothing is forwarded from then on, and a
+/// Detaches the programs from all interfaces and removes the folder of the links: nothing is forwarded from then on, and a
 /// running agent attaches nothing until it is restarted or gets SIGHUP.
 /// With `forget`, the maps go too, and with them counters and flows that the collector has not stored yet.
 ///
@@ -243,14 +246,14 @@ impl Datapath {
 /// [`Error::Pin`].
 pub fn detach(pin_dir: &Path, forget: bool) -> Result<(), Error> {
     let layout = layout_dir(pin_dir);
-    remove(&layout.join("links"))?;
+    hook::detach_all(&layout.join("links"))?;
     if forget {
         remove(&layout.join("maps"))?;
     }
     Ok(())
 }
 
-/// The id of the program that the pinned link of an interface holds; `None` if there is no such pin.
+/// The id of the program that is pinned for an interface; `None` if there is no such pin.
 ///
 /// # Errors
 /// [`Error::Link`].
@@ -259,8 +262,7 @@ pub fn pinned_program(pin_dir: &Path, interface: &str) -> Result<Option<u32>, Er
     if !path.exists() {
         return Ok(None);
     }
-    let info = PinnedLink::from_pin(&path).and_then(|pinned| FdLink::from(pinned).info());
-    info.map(|info| Some(info.program_id())).map_err(|source| Error::Link { path, source })
+    Hook::of_kernel().pinned(&path).map(Some).map_err(|source| Error::Link { path, source })
 }
 
 /// Whether the maps of this layout version are pinned.
@@ -303,19 +305,7 @@ fn unpin(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn load(loader: &mut EbpfLoader<'_>, object: &[u8], sizes: &Sizes) -> Result<Ebpf, Error> {
-    for (name, entries) in sizes.by_map() {
-        loader.map_max_entries(name, entries);
-    }
-    let mut ebpf = loader.load(object)?;
-    for program in [names::USERS, names::PLANT] {
-        let failed = |source| Error::Program { program, source };
-        let xdp: &mut Xdp = ebpf
-            .program_mut(program)
-            .expect("the object has the programs that it was built with")
-            .try_into()
-            .map_err(failed)?;
-        xdp.load().map_err(failed)?;
-    }
-    Ok(ebpf)
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    let program = ebpf.program_mut(name).expect("the object has the programs that it was built with");
+    program.try_into().expect("both programs are classifiers")
 }

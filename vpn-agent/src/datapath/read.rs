@@ -11,11 +11,14 @@ use vpn_ebpf_common::{
     Address, Verdict,
     denial::{Denial, DenialKey},
     flow::{ClosedKey, Flow, FlowKey, Traffic},
+    fragment::{FragmentKey, Fragmented},
     gateway::Gateway,
     names,
     peer::Peer,
     plant::Plant,
     route::{Route, RouteKey, SET_BITS},
+    service::ServiceKey,
+    usage::Usage,
 };
 
 use super::{Datapath, Error, layout_dir};
@@ -133,6 +136,38 @@ pub trait Maps {
     /// [`Error::Map`].
     fn denials(&self) -> Result<BTreeMap<DenialKey, Denial>, Error> {
         entries(names::DENIED, self.map(names::DENIED))
+    }
+
+    /// What each peer has taken, by peer id.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn usage(&self) -> Result<BTreeMap<u32, Usage>, Error> {
+        entries(names::USAGE, self.map(names::USAGE))
+    }
+
+    /// How many of each peer's flows have left FLOWS, by peer id.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn released(&self) -> Result<BTreeMap<u32, u64>, Error> {
+        entries(names::RELEASED, self.map(names::RELEASED))
+    }
+
+    /// Fragmented packets on their way.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn fragments(&self) -> Result<BTreeMap<FragmentKey, Fragmented>, Error> {
+        entries(names::FRAGMENTS, self.map(names::FRAGMENTS))
+    }
+
+    /// Route ids of the gateway's own services.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    fn services(&self) -> Result<BTreeMap<ServiceKey, u32>, Error> {
+        entries(names::SERVICES, self.map(names::SERVICES))
     }
 
     /// Peers by tunnel address.

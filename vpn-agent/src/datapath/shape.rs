@@ -7,14 +7,20 @@ use vpn_ebpf_common::{
     Address, Verdict,
     denial::{Denial, DenialKey},
     flow::{ClosedKey, Flow, FlowKey, Traffic},
+    fragment::{FragmentKey, Fragmented},
     gateway::Gateway,
     names,
     peer::Peer,
     plant::Plant,
     route::{Route, RouteKey},
+    service::ServiceKey,
+    usage::Usage,
 };
 
 use super::Error;
+
+/// Services of the gateway itself, at most; as in the object.
+pub const SERVICES_MAX: u32 = 256;
 
 /// How many entries each map holds. Memory for flows and peers is taken at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +35,10 @@ pub struct Sizes {
     pub flows_max: u32,
     /// Finished flows that wait for the collector.
     pub closed_max: u32,
-    /// Refused destinations that are remembered.
+    /// Refused destinations of one minute and the one before.
     pub denials_max: u32,
+    /// Fragmented packets on their way.
+    pub fragments_max: u32,
     /// Bytes of the ring buffer, a power of two of at least a page.
     pub events_bytes: u32,
 }
@@ -44,6 +52,7 @@ impl Default for Sizes {
             flows_max: 131_072,
             closed_max: 16_384,
             denials_max: 65_536,
+            fragments_max: 16_384,
             events_bytes: 1024 * 1024,
         }
     }
@@ -52,9 +61,13 @@ impl Default for Sizes {
 impl Sizes {
     /// The size by the name of the map.
     #[must_use]
-    pub const fn by_map(&self) -> [(&'static str, u32); 7] {
+    pub const fn by_map(&self) -> [(&'static str, u32); 10] {
         [
-            (names::PEERS, self.peers_max),
+            // A tunnel address of each family.
+            (names::PEERS, self.peers_max.saturating_mul(2)),
+            (names::USAGE, self.peers_max),
+            (names::RELEASED, self.peers_max),
+            (names::FRAGMENTS, self.fragments_max),
             (names::ROUTES, self.routes_max),
             (names::PLANTS, self.plants_max),
             (names::FLOWS, self.flows_max),
@@ -67,6 +80,7 @@ impl Sizes {
     fn entries(&self, name: &str) -> u32 {
         match name {
             names::GATEWAY => 1,
+            names::SERVICES => SERVICES_MAX,
             names::STATS => Verdict::COUNT as u32,
             name => self.by_map().into_iter().find(|(map, _)| *map == name).map_or(0, |(_, entries)| entries),
         }
@@ -107,6 +121,10 @@ fn key_and_value(name: &str) -> (u32, u32) {
         names::CLOSED => (size_of::<ClosedKey>(), size_of::<Flow>()),
         names::DENIED => (size_of::<DenialKey>(), size_of::<Denial>()),
         names::STATS => (4, size_of::<Traffic>()),
+        names::SERVICES => (size_of::<ServiceKey>(), 4),
+        names::USAGE => (4, size_of::<Usage>()),
+        names::RELEASED => (4, 8),
+        names::FRAGMENTS => (size_of::<FragmentKey>(), size_of::<Fragmented>()),
         _ => (0, 0),
     };
     (key as u32, value as u32)

@@ -181,7 +181,7 @@ mod tests {
                         .map(|((_, a, b), r)| ((a, b), r))
                         .collect(),
                 )]),
-                plants: BTreeMap::new(),
+                ..Content::default()
             };
             let changing = BTreeMap::from([(address(9), Peer { id: 9, route_set: 1 })]);
             let found = losing(&changing, &content, &kernel);
@@ -197,14 +197,15 @@ mod tests {
         let content = Content {
             peers: BTreeMap::from([(address(9), Peer { id: 9, route_set: 7 })]),
             route_sets: BTreeMap::from([(7, set)]),
-            plants: BTreeMap::new(),
+            ..Content::default()
         };
         assert!(losing(&BTreeMap::from([(address(9), Peer { id: 9, route_set: 1 })]), &content, &kernel).is_empty());
     }
 
     /// The virtual and the real route of a subnet.
     fn routes_of(set: u32, subnet: u32) -> impl Iterator<Item = ((u32, Address, u32), Route)> {
-        let route = Route { plant: subnet, id: subnet, egress: subnet, real: Prefix::new(address(0), 128) };
+        let route =
+            Route { plant: subnet, id: subnet, egress: subnet, real: Prefix::new(address(0), 128), twin: address(0) };
         [100, 200].into_iter().map(move |base| ((set, address(base + subnet as u8), 128), route))
     }
 

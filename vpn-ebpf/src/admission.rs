@@ -1,0 +1,136 @@
+//! The slow path of a packet from a user: whether its flow may be, and on what terms. Every packet comes here whose flow
+//! is not in the table, or was admitted before something changed.
+
+use vpn_ebpf_common::{
+    Address, Verdict,
+    flow::{Age, Flow, FlowKey},
+    gateway::FORWARD_UNRECORDED,
+    service::ServiceKey,
+};
+
+use crate::{
+    exit::{HOST, Hop},
+    flows::{self, Entry},
+    frame::Frame,
+    limits::Account,
+    maps::{self, Scratch},
+    mss,
+    packet::Part,
+    rewrite,
+    users::Attempt,
+};
+
+/// The largest packet to a service of the gateway, which goes over no wire.
+const LOCAL_MTU: u16 = 65_535;
+
+/// Puts the terms of a flow into `flow`, by the peer's route set, else by the list of services, and the other address
+/// that leads to the same device into `other`; the same for a service.
+#[inline(never)]
+fn resolve(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, other: &mut Address) -> Result<(), Verdict> {
+    let &Attempt { ref peer, packet, generation, .. } = attempt;
+    flow.route_set = peer.route_set;
+    flow.generation = generation;
+    if let Ok(route) = maps::route(peer.route_set, &key.addressed) {
+        let plant = maps::plant(route.egress)?;
+        if plant.id != route.plant {
+            return Err(Verdict::NoPlant);
+        }
+        let source = if packet.family == 0 { &plant.source[0] } else { &plant.source[1] };
+        flow.plant = route.plant;
+        flow.route = route.id;
+        flow.egress = route.egress;
+        flow.link_header = plant.link_header;
+        flow.mtu = plant.mtu as u16;
+        flow.device = route.real.translate(&key.addressed);
+        flow.source = source.translate(&packet.source);
+        *other = route.other_address(&key.addressed);
+        return Ok(());
+    }
+    let service = ServiceKey { address: key.addressed, port: key.device_port, protocol: key.protocol, reserved: 0 };
+    flow.route = maps::service(&service).ok_or(Verdict::NoRoute)?;
+    flow.plant = 0;
+    flow.egress = HOST;
+    flow.link_header = 0;
+    flow.mtu = LOCAL_MTU;
+    flow.device = key.addressed;
+    flow.source = packet.source;
+    *other = key.addressed;
+    Ok(())
+}
+
+/// Admits the flow of a packet, which is in the table and has the packet counted afterwards. `Err` with
+/// [`Verdict::UnrecordedToPlant`] says that it is to be forwarded without a flow, to `hop`.
+#[inline(never)]
+pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), Verdict> {
+    let &Attempt { gateway, packet, now, .. } = attempt;
+    let flow = maps::scratch(Scratch::Opening).ok_or(Verdict::NoMemory)?;
+    let mut other = key.addressed;
+    resolve(attempt, key, flow, &mut other)?;
+    *hop = Hop { interface: flow.egress, link_header: flow.link_header, mtu: u32::from(flow.mtu) };
+    // A packet for the host itself does not leave.
+    if hop.interface != HOST {
+        packet.check_egress(hop.mtu)?;
+    }
+    let mut replaces = false;
+    if let Some(entry) = Entry::find(key) {
+        match entry.age(key, now) {
+            Age::Live if entry.leads_to(flow.plant, &flow.device) => {
+                entry.admit(flow);
+                entry.count_to_plant(packet, &gateway.idle, now);
+                return Ok(());
+            }
+            Age::Live => {
+                entry.expire(now);
+                return Err(Verdict::FlowMoved);
+            }
+            Age::Settling => return Err(Verdict::FlowIdle),
+            // Without its ports no packet opens a flow.
+            Age::Over if packet.part == Part::Later => return Err(Verdict::Fragment),
+            Age::Over => {
+                Entry::close(key, now)?;
+                replaces = true;
+            }
+        }
+    } else if packet.part == Part::Later {
+        return Err(Verdict::Fragment);
+    }
+    if !other.is(&key.addressed) && is_in_use(&FlowKey { addressed: other, ..*key }, now) {
+        return Err(Verdict::AddressInUse);
+    }
+    open(attempt, key, flow, replaces)
+}
+
+/// Opens a flow within the peer's limits; `replaces` if another one under the same key was just closed.
+#[inline(never)]
+fn open(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, replaces: bool) -> Result<(), Verdict> {
+    let &Attempt { gateway, ref peer, now, .. } = attempt;
+    let account = Account::of(peer.id).ok_or(Verdict::PeerFlows)?;
+    account.check_flow(&gateway.limits, replaces, now)?;
+    if flows::open(key, flow, attempt) {
+        account.count_flow(replaces);
+        return Ok(());
+    }
+    if gateway.options & FORWARD_UNRECORDED != 0 && flow.egress != HOST {
+        account.count_unrecorded_flow(now);
+        return Err(Verdict::UnrecordedToPlant);
+    }
+    Err(Verdict::FlowsFull)
+}
+
+/// Translates a packet that has no flow.
+#[inline(never)]
+pub fn forward_unrecorded(frame: &mut Frame, attempt: &Attempt<'_>, key: &FlowKey) -> Result<(), Verdict> {
+    let Attempt { gateway, packet, .. } = *attempt;
+    let flow = maps::scratch(Scratch::Opening).ok_or(Verdict::NoMemory)?;
+    let mut other = key.addressed;
+    resolve(attempt, key, flow, &mut other)?;
+    if mss::may_have(packet) {
+        mss::clamp(frame, packet, u32::from(flow.mtu).min(gateway.users_mtu))?;
+    }
+    rewrite::packet(frame, packet, &flow.source, &flow.device)
+}
+
+#[inline(always)]
+fn is_in_use(key: &FlowKey, now: u64) -> bool {
+    Entry::find(key).is_some_and(|entry| entry.age(key, now) != Age::Over)
+}
