@@ -2,33 +2,37 @@
 //!
 //! ```text
 //!  user 100.64.0.5 ── users ──► 100.80.0.5 ── plant 7 on interface 1 ── 192.168.1.0/24
-//!                                            seen as 10.128.1.0/24 and as itself
+//!       fd64::5                 fd80::5                                 seen as 10.128.1.0/24 and as itself
+//!                                                                       2001:db8:1::/64, seen as fd10:1::/64 and as itself
 //! ```
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use aya::{
     maps::HashMap,
     programs::{TestRun as _, TestRunOptions},
 };
-use vpn_agent::datapath::{Datapath, OBJECT, Sizes, fill::Content, read::Maps as _};
+use vpn_agent::datapath::{Datapath, Sizes, TEST_RUN_LINK_HEADER, fill::Content, read::Maps as _};
 use vpn_ebpf_common::{
     Address, Prefix, Verdict,
     flow::{ClosedKey, Flow, FlowKey, Traffic},
-    gateway::{Gateway, IdleLimits},
+    gateway::{ANSWER_REFUSALS, Gateway, IdleLimits, Limits},
     names::{CLOSED, FLOWS},
     peer::Peer,
-    plant::Plant,
+    plant::{MAX_SUBNETS, Plant, Subnet},
     protocol,
-    route::Route,
+    route::{Route, V4_OFFSET},
+    service::ServiceKey,
 };
 
 use crate::packet::Ends;
 
-/// `XDP_DROP` of the kernel's uapi/linux/bpf.h.
-pub const DROP: u32 = 1;
-/// `XDP_REDIRECT`, likewise.
-pub const REDIRECT: u32 = 4;
+/// `TC_ACT_OK` of the kernel's uapi/linux/pkt_cls.h: on to the host's own network stack.
+pub const PASS: u32 = 0;
+/// `TC_ACT_SHOT`, likewise.
+pub const DROP: u32 = 2;
+/// `TC_ACT_REDIRECT`, likewise.
+pub const REDIRECT: u32 = 7;
 
 /// The interface that test runs come in by, unless told otherwise: loopback.
 pub const LOOPBACK: u32 = 1;
@@ -40,8 +44,10 @@ pub const NOWHERE: u32 = 4_000;
 pub const PEER: u32 = 5;
 /// The plant id.
 pub const PLANT_ID: u32 = 7;
-/// The route id of its subnet.
+/// The route id of its IPv4 subnet; the next is that of its IPv6 subnet.
 pub const ROUTE_ID: u32 = 11;
+/// The route id of the gateway's own service.
+pub const SERVICE_ID: u32 = 21;
 /// The set that [`USER`] has.
 pub const ROUTE_SET: u32 = 3;
 /// A set in which the plant's addresses lead to another plant.
@@ -55,6 +61,21 @@ pub const SOURCE: &str = "100.80.0.5";
 pub const VIRTUAL: &str = "10.128.1.20";
 /// The same device as the plant knows it.
 pub const REAL: &str = "192.168.1.20";
+/// The gateway's own tunnel address, where it has a service on [`SERVICE_PORT`] over UDP.
+pub const GATEWAY: &str = "100.64.0.1";
+/// See [`GATEWAY`].
+pub const SERVICE_PORT: u16 = 53;
+
+/// [`USER`], [`SOURCE`], [`VIRTUAL`], [`REAL`] and [`GATEWAY`] of the other family.
+pub const USER6: &str = "fd64::5";
+/// See [`USER6`].
+pub const SOURCE6: &str = "fd80::5";
+/// See [`USER6`].
+pub const VIRTUAL6: &str = "fd10:1::20";
+/// See [`USER6`].
+pub const REAL6: &str = "2001:db8:1::20";
+/// See [`USER6`].
+pub const GATEWAY6: &str = "fd64::1";
 
 /// The largest packet to the plant, bytes.
 pub const PLANT_MTU: usize = 1_420;
@@ -79,9 +100,12 @@ pub fn back() -> Ends {
 pub struct Gate {
     /// The loaded programs and maps.
     pub datapath: Datapath,
+    /// The frame of the next run, kept for its memory.
+    frame: Vec<u8>,
 }
 
 /// What a program did with a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// What it told the kernel.
     pub action: u32,
@@ -109,7 +133,7 @@ impl Gate {
     /// # Panics
     /// Without root.
     pub fn with(sizes: &Sizes) -> Self {
-        Self::filled(Datapath::unpinned(OBJECT, sizes).expect("the programs load; this test needs root"))
+        Self::filled(Datapath::for_test_runs(None, sizes).expect("the programs load; this test needs root"))
     }
 
     /// With small maps, pinned below a folder of a BPF file system.
@@ -117,49 +141,34 @@ impl Gate {
     /// # Panics
     /// Without root.
     pub fn pinned(pin_dir: &Path) -> Self {
-        Self::filled(Datapath::open(pin_dir, &sizes()).expect("the programs load; this test needs root"))
-    }
-
-    /// With programs that ask for more room in front of the packet than the kernel has, to see what they do when they
-    /// do not get it: the kernel always has the 14 bytes that they ask for.
-    ///
-    /// # Panics
-    /// Without root, or if the object has changed so that the places are not found.
-    #[must_use]
-    pub fn without_headroom() -> Self {
-        /// `r2 = -14`, the second argument of `bpf_xdp_adjust_head`, without its first byte: compilers write it as a
-        /// move of 32 bits, of 64, or as a wide load.
-        const ASK: [u8; 7] = [2, 0, 0, 0xf2, 0xff, 0xff, 0xff];
-        const MOVES: [u8; 3] = [0xb4, 0xb7, 0x18];
-        let mut object = OBJECT.to_vec();
-        let asks = |at: &usize| MOVES.contains(&object[*at]) && object[at + 1..at + 8] == ASK;
-        let places: Vec<_> = (0..object.len() / 8).map(|at| 8 * at).filter(asks).collect();
-        assert_eq!(places.len(), 2, "one in each program");
-        for at in places {
-            object[at + 4..at + 8].copy_from_slice(&(-4_096_i32).to_le_bytes());
-        }
-        Self::filled(Datapath::unpinned(&object, &sizes()).expect("the programs load; this test needs root"))
+        let datapath = Datapath::for_test_runs(Some(pin_dir), &sizes());
+        Self::filled(datapath.expect("the programs load; this test needs root"))
     }
 
     fn filled(mut datapath: Datapath) -> Self {
         datapath.configure(&gateway()).unwrap();
         // A state that does not fit is one test's subject; it fills again itself.
         let _ = datapath.fill(&content());
-        Self { datapath }
+        Self { datapath, frame: Vec::new() }
     }
 
-    /// Runs one packet through a program, as if it came in by [`LOOPBACK`].
+    /// Runs one packet through a program, as if it came in by [`LOOPBACK`]. The Ethernet header that the kernel wants in
+    /// front of it in a test run is put there, and taken off again.
     ///
     /// # Panics
     /// If the kernel refuses.
     pub fn run(&mut self, program: &str, packet: &[u8]) -> Run {
+        const HEADER: usize = TEST_RUN_LINK_HEADER as usize;
+        let kind: [u8; 2] = if packet.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0] };
+        self.frame.clear();
+        self.frame.extend_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
+        self.frame.extend_from_slice(&kind);
+        self.frame.extend_from_slice(packet);
         let mut out = vec![0; 4_096];
-        let result = self
-            .datapath
-            .program(program)
-            .test_run(TestRunOptions { data_in: Some(packet), data_out: Some(&mut out), ..TestRunOptions::new() })
-            .unwrap();
+        let options = TestRunOptions { data_in: Some(&self.frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let result = self.datapath.program(program).test_run(options).unwrap();
         out.truncate(result.data_size_out as usize);
+        out.drain(..HEADER.min(out.len()));
         Run { action: result.return_value, packet: out }
     }
 
@@ -195,7 +204,7 @@ impl Gate {
     /// If it is full.
     pub fn put_closed(&mut self, key: FlowKey, flow: Flow) {
         let mut closed = HashMap::<_, ClosedKey, Flow>::try_from(self.datapath.map_mut(CLOSED)).unwrap();
-        closed.insert(ClosedKey { flow: key, opened_ns: flow.opened_ns }, flow, 0).unwrap();
+        closed.insert(ClosedKey::new(key, flow.opened_ns), flow, 0).unwrap();
     }
 
     /// Fills the maps with a changed topology.
@@ -219,40 +228,79 @@ pub fn sizes() -> Sizes {
         flows_max: 64,
         closed_max: 64,
         denials_max: 64,
+        fragments_max: 64,
         events_bytes: 65_536,
     }
 }
 
-/// The settings of this host.
+/// The settings of this host. Limits are out of the way.
 #[must_use]
 pub fn gateway() -> Gateway {
-    let idle = IDLE.as_nanos() as u64;
+    let idle = IDLE.as_millis() as u32;
     Gateway {
         users: LOOPBACK,
         users_mtu: USERS_MTU as u32,
-        tunnel: prefix("100.64.0.0", 16),
-        idle: IdleLimits { tcp_ns: idle, udp_ns: idle, icmp_ns: idle },
+        generation: 0,
+        options: ANSWER_REFUSALS,
+        tunnel: [prefix("100.64.0.0", 16), prefix("fd64::", 64)],
+        address: [address(GATEWAY), address(GATEWAY6)],
+        idle: IdleLimits { tcp_ms: idle, tcp_transitory_ms: idle, tcp_closed_ms: idle, udp_ms: idle, icmp_ms: idle },
+        limits: Limits {
+            new_flows_per_second: u32::MAX,
+            live_flows: u32::MAX,
+            answers_per_second: u32::MAX,
+            denials_per_window: u32::MAX,
+            reserved: 0,
+        },
     }
 }
 
 /// The topology above; in [`OTHER_SET`] its addresses lead to another plant.
 #[must_use]
 pub fn content() -> Content {
-    let route = |plant, egress| Route { plant, id: ROUTE_ID, egress, real: prefix("192.168.1.0", 24) };
+    let net = |base: &str, bits: u32| (address(base), if address(base).is_v4() { V4_OFFSET + bits } else { bits });
+    let v4 = |plant, egress| Route {
+        plant,
+        id: ROUTE_ID,
+        egress,
+        real: prefix("192.168.1.0", 24),
+        twin: address("10.128.1.0"),
+    };
+    let v6 = |plant, egress| Route {
+        plant,
+        id: ROUTE_ID + 1,
+        egress,
+        real: prefix("2001:db8:1::", 64),
+        twin: address("fd10:1::"),
+    };
     let set = |plant| {
         BTreeMap::from([
-            ((address("10.128.1.0"), 96 + 24), route(plant, LOOPBACK)),
-            ((address("192.168.1.0"), 96 + 24), route(plant, LOOPBACK)),
-            ((address("10.128.9.0"), 96 + 24), route(plant, NOWHERE)),
+            (net("10.128.1.0", 24), v4(plant, LOOPBACK)),
+            (net("192.168.1.0", 24), v4(plant, LOOPBACK)),
+            (net("10.128.9.0", 24), v4(plant, NOWHERE)),
+            (net("fd10:1::", 64), v6(plant, LOOPBACK)),
+            (net("2001:db8:1::", 64), v6(plant, LOOPBACK)),
         ])
     };
+    let mut subnets = [Subnet::NONE; MAX_SUBNETS];
+    subnets[0] = Subnet { real: prefix("192.168.1.0", 24), twin: address("10.128.1.0") };
+    subnets[1] = Subnet { real: prefix("2001:db8:1::", 64), twin: address("fd10:1::") };
+    let plant = Plant {
+        id: PLANT_ID,
+        mtu: PLANT_MTU as u32,
+        link_header: TEST_RUN_LINK_HEADER,
+        subnet_count: 2,
+        source: [prefix("100.80.0.0", 16), prefix("fd80::", 64)],
+        subnets,
+    };
+    let peer = Peer { id: PEER, route_set: ROUTE_SET };
+    let service =
+        ServiceKey { address: address(GATEWAY), port: SERVICE_PORT.to_be(), protocol: protocol::UDP, reserved: 0 };
     Content {
-        peers: BTreeMap::from([(address(USER), Peer { id: PEER, route_set: ROUTE_SET })]),
+        peers: BTreeMap::from([(address(USER), peer), (address(USER6), peer)]),
         route_sets: BTreeMap::from([(ROUTE_SET, set(PLANT_ID)), (OTHER_SET, set(PLANT_ID + 1))]),
-        plants: BTreeMap::from([(
-            LOOPBACK,
-            Plant { id: PLANT_ID, mtu: PLANT_MTU as u32, source: prefix("100.80.0.0", 16) },
-        )]),
+        plants: BTreeMap::from([(LOOPBACK, plant)]),
+        services: BTreeMap::from([(service, SERVICE_ID)]),
     }
 }
 
@@ -260,9 +308,8 @@ pub fn content() -> Content {
 #[must_use]
 pub fn key() -> FlowKey {
     FlowKey {
-        device: address(REAL),
+        addressed: address(VIRTUAL),
         peer: PEER,
-        plant: PLANT_ID,
         user_port: 40_000_u16.to_be(),
         device_port: 502_u16.to_be(),
         protocol: protocol::TCP,
@@ -270,18 +317,29 @@ pub fn key() -> FlowKey {
     }
 }
 
-/// A flow whose last packet was `idle` ago.
+/// A flow under [`key`] that expired so long ago, admitted under the present settings.
 #[must_use]
-pub fn flow(idle: Duration) -> Flow {
-    let last_ns = now_ns() - idle.as_nanos() as u64;
+pub fn flow(expired: Duration) -> Flow {
+    let expires_ns = now_ns() - expired.as_nanos() as u64;
+    let last_ns = expires_ns - IDLE.as_nanos() as u64;
     Flow {
+        tag: key().tag(),
+        mtu: PLANT_MTU as u16,
+        tcp_user: 0,
+        tcp_plant: 0,
         opened_ns: last_ns - 1,
         last_ns,
+        expires_ns,
         to_plant: Traffic { packets: 2, bytes: 200 },
         to_user: Traffic { packets: 1, bytes: 100 },
-        addressed: address(VIRTUAL),
-        route_set: ROUTE_SET,
+        device: address(REAL),
+        source: address(SOURCE),
+        plant: PLANT_ID,
         route: ROUTE_ID,
+        route_set: ROUTE_SET,
+        generation: 0,
+        egress: LOOPBACK,
+        link_header: TEST_RUN_LINK_HEADER,
     }
 }
 
@@ -298,14 +356,15 @@ pub fn now_ns() -> u64 {
 /// If it is none.
 #[must_use]
 pub fn address(text: &str) -> Address {
-    text.parse::<Ipv4Addr>().unwrap().into()
+    text.parse::<IpAddr>().unwrap().into()
 }
 
-/// An IPv4 prefix from text.
+/// A prefix from text.
 ///
 /// # Panics
 /// If it is none.
 #[must_use]
 pub fn prefix(base: &str, bits: u32) -> Prefix {
-    Prefix::new(address(base), 96 + bits)
+    let base = address(base);
+    Prefix::new(base, if base.is_v4() { V4_OFFSET + bits } else { bits })
 }
