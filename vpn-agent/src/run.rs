@@ -311,7 +311,7 @@ impl Host {
     /// [`addressing::Error::OtherOperator`] the kernel was not touched; after any other what the state takes away is gone, as far as the kernel can be written at all. Calling again completes
     /// what was begun.
     pub async fn apply(&mut self, state: &State) -> Result<Vec<(PlantId, Error)>, Error> {
-        self.config.pools.check_state(state)?;
+        self.config.check_state(state)?;
         self.allocations.check_owners(state)?;
         let policy = Policy::compile(state, &self.config.policy.route_roles);
 
