@@ -19,6 +19,8 @@ pub mod forwarding;
 mod free_space;
 pub mod id;
 pub mod key;
+#[cfg(test)]
+mod namespace;
 pub mod policy;
 pub mod pools;
 pub mod problem;

@@ -390,7 +390,11 @@ impl Host {
         self.wireguard.set_mtu(&link, self.config.users.mtu).await?;
         self.wireguard.configure(&link, &key, self.config.users.listen_port).await?;
         self.datapath.configure(&content::gateway(&self.config, link.ifindex))?;
-        self.users = Some(self.open_for_traffic(&link, names::USERS).await?);
+        let link = self.open_for_traffic(&link, names::USERS).await?;
+        // With the address comes the host's route to users. Without it the host's own stack knows nothing of them.
+        let length = (!self.config.services.is_empty()).then(|| self.config.pools.tunnel.prefix_len());
+        self.wireguard.set_address(&link, self.config.pools.gateway(), length).await?;
+        self.users = Some(link);
         Ok(())
     }
 

@@ -390,7 +390,15 @@ mod tests {
         user_b.latest_handshake = Some(now() - Duration::from_secs(42));
         (user_b.rx_bytes, user_b.tx_bytes) = (10, 20);
         let device = |name: &str, ifindex, port, peers| Device {
-            link: Link { name: name.into(), ifindex, kind: "wireguard".into(), mtu: 1420, up: true, program: Some(30) },
+            link: Link {
+                name: name.into(),
+                ifindex,
+                kind: "wireguard".into(),
+                ethernet: false,
+                mtu: 1420,
+                up: true,
+                program: Some(30),
+            },
             wireguard: wireguard::Device { public_key: Some(PublicKey::from_bytes([3; 32])), listen_port: port, peers },
             pinned_program: Some(30),
             closed_to_forwarding: true,
