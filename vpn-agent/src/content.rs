@@ -34,7 +34,6 @@ pub fn gateway(config: &Config, users: u32) -> Gateway {
 #[must_use]
 pub fn content(tables: &Tables, config: &Config) -> Content {
     let source = prefix(IpNet::V4(config.pools.source));
-    let mtu = config.plants.mtu;
     let peer = |peer: &crate::tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
     Content {
         peers: tables.peers.iter().map(|(address, of)| (Address::from(*address), peer(of))).collect(),
@@ -42,7 +41,7 @@ pub fn content(tables: &Tables, config: &Config) -> Content {
         plants: tables
             .plants
             .iter()
-            .map(|(ifindex, plant)| (*ifindex, Plant { id: plant.plant_id, mtu, source }))
+            .map(|(ifindex, plant)| (*ifindex, Plant { id: plant.plant_id, mtu: plant.mtu, source }))
             .collect(),
     }
 }
@@ -83,13 +82,17 @@ mod tests {
                 vec![tables::Route {
                     destination: "10.128.3.0/24".parse().unwrap(),
                     real: IpAddr::from([192, 168, 1, 0]),
+                    virtual_base: IpAddr::from([10, 128, 3, 0]),
                     plant_id: 2,
                     route_id: 9,
                     ifindex: 31,
                 }],
             )]),
             peers: BTreeMap::from([(IpAddr::from([100, 64, 0, 7]), tables::Peer { peer_id: 5, route_set: 4 })]),
-            plants: BTreeMap::from([(31, tables::Plant { plant_id: 2 })]),
+            plants: BTreeMap::from([(
+                31,
+                tables::Plant { plant_id: 2, mtu: 1420, link_header: 0, subnets: Vec::new() },
+            )]),
         };
         let content = content(&tables, &config);
         let address = |octets: [u8; 4]| Address::from(IpAddr::from(octets));

@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn no_plant_may_use_an_address_of_a_pool() {
         let mut document = example::json();
-        document["plants"][0]["subnets"] = serde_json::json!(["192.168.1.0/24"]);
+        document["plants"][0]["subnets"] = serde_json::json!(["192.168.1.0/24", "2001:db8:1::/64"]);
         let state = example::parse(&document);
         let check = |pools: Pools| {
             let mut check = Check::default();
@@ -172,6 +172,9 @@ mod tests {
         let problems = check(Pools { virtual_: "192.168.0.0/16".parse().unwrap(), ..Pools::default() }).unwrap_err();
         assert_eq!(problems.list().len(), 2, "one for each plant: {problems}");
         assert!(problems.to_string().starts_with("pools.virtual: subnet 192.168.1.0/24 of plant north"), "{problems}");
+        let problems = check(Pools { source6: "2001:db8:1::/80".parse().unwrap(), ..Pools::default() }).unwrap_err();
+        assert!(problems.to_string().starts_with("pools.source6: subnet 2001:db8:1::/64 of plant north"), "{problems}");
+        assert_eq!(problems.list().len(), 1, "{problems}");
     }
 
     #[test]

@@ -41,9 +41,10 @@ use crate::{
     id::PlantId,
     key::{KeyFileError, PrivateKey, PublicKey},
     policy::Policy,
+    pools::Pools,
     problem::Problems,
     state::{Certificate, Plant, State},
-    tables::Tables,
+    tables::{self, Tables},
     watch::StateFile,
     wireguard::{self, AllowedIps, Changes, Link, WireGuard},
 };
@@ -419,11 +420,11 @@ impl Host {
     fn withdraw(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
         // What leads to a plant now may go on to do so; interfaces that are yet to be made are none of this step's.
         let in_kernel = self.datapath.plants()?;
-        let numbers: BTreeMap<_, _> = in_kernel.iter().map(|(ifindex, plant)| (plant.id, *ifindex)).collect();
-        let given = self.allocations.plants().iter();
-        let ifindexes = given.filter_map(|(id, given)| Some((id.clone(), *numbers.get(&given.id)?))).collect();
+        let by_number =
+            in_kernel.iter().map(|(ifindex, plant)| (plant.id, tables::Uplink { ifindex: *ifindex, mtu: plant.mtu }));
+        let uplinks = tables::Uplink::by_plant(&self.allocations, &by_number.collect());
         let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, policy, &ifindexes)?;
+        let tables = Tables::new(state, &mut next, &self.config.pools, policy, &uplinks)?;
         let content = content::content(&tables, &self.config);
         let Self { datapath, allocations, config, .. } = self;
         let withdrawn = datapath.withdraw(&content, || remember(allocations, next, config))?;
@@ -477,9 +478,10 @@ impl Host {
 
     /// Step 5.
     fn fill(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
-        let ifindexes = self.plants.iter().map(|(id, uplink)| (id.clone(), uplink.link.ifindex)).collect();
+        let uplink = |uplink: &Uplink| tables::Uplink { ifindex: uplink.link.ifindex, mtu: uplink.link.mtu };
+        let uplinks = self.plants.iter().map(|(id, of)| (id.clone(), uplink(of))).collect();
         let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, policy, &ifindexes)?;
+        let tables = Tables::new(state, &mut next, &self.config.pools, policy, &uplinks)?;
         self.remember(next)?;
         self.datapath.fill(&content::content(&tables, &self.config))?;
         Ok(())
@@ -494,7 +496,7 @@ impl Host {
             Some(peers) => peers,
             None => self.wireguard.peers(&users).await?,
         };
-        let desired = self.desired_users(state);
+        let desired = desired_users(state, &self.allocations, &self.config.pools);
         let changes = Changes::between(&peers, &desired);
         self.wireguard.put_peers(&users, &changes.put).await?;
         self.removals.retain(|removal| removal.link().ifindex != users.ifindex);
@@ -508,14 +510,6 @@ impl Host {
         self.user_peers = Some(peers);
         self.users = Some(users);
         Ok(())
-    }
-
-    fn desired_users(&self, state: &State) -> BTreeMap<PublicKey, AllowedIps> {
-        let peer = |(id, certificate): (_, &Certificate)| {
-            let address = self.allocations.peers().get(id)?.address;
-            Some((certificate.public_key, BTreeSet::from([IpNet::from(IpAddr::V4(address))])))
-        };
-        state.certificates.iter().filter_map(peer).collect()
     }
 
     /// Step 7 for plants that the state no longer has.
@@ -598,6 +592,16 @@ fn remember(allocations: &mut Allocations, next: Allocations, config: &Config) -
     Ok(())
 }
 
+/// The peers that the users' interface shall have: each certificate that has an address may use it in either family.
+fn desired_users(state: &State, allocations: &Allocations, pools: &Pools) -> BTreeMap<PublicKey, AllowedIps> {
+    let peer = |(id, certificate): (_, &Certificate)| {
+        let address = allocations.peers().get(id)?.address;
+        let addresses = [address.into(), pools.tunnel6_of(address).into()];
+        Some((certificate.public_key, addresses.map(|address: IpAddr| IpNet::from(address)).into()))
+    };
+    state.certificates.iter().filter_map(peer).collect()
+}
+
 /// Locks the file, made where there is none, until the value is dropped or the process ends.
 fn lock(path: &Path) -> Result<File, Error> {
     let failed = |source| Error::Io { path: path.to_owned(), source };
@@ -633,6 +637,20 @@ mod tests {
             assert_eq!(is_plant_interface(name), ours, "{name}");
         }
         assert!(is_plant_interface(&Config::plant_interface(7)));
+    }
+
+    #[test]
+    fn a_user_may_use_one_address_of_either_family() {
+        let (config, state) = (example::config(""), example::state());
+        let given = Allocations::default().extended(&state, &config).unwrap();
+        let peers = desired_users(&state, &given, &config.pools);
+        let of = |number: u8| -> Vec<String> {
+            peers[&PublicKey::from_bytes([number; 32])].iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(of(1), ["100.64.0.2/32", "fd76:706e:6777::2/128"]);
+        assert_eq!(of(2), ["100.64.0.3/32", "fd76:706e:6777::3/128"]);
+        assert_eq!(peers.len(), 2);
+        assert!(desired_users(&state, &Allocations::default(), &config.pools).is_empty(), "none has an address yet");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Plant {
     pub organisation: OrganisationId,
     /// A portfolio of the same organisation.
     pub portfolio: Option<PortfolioId>,
-    /// The subnets as the plant uses them: IPv4, without host bits, disjoint.
+    /// The subnets as the plant uses them: of either family, without host bits, disjoint.
     pub subnets: BTreeSet<IpNet>,
     /// How the plant's network is reached.
     pub uplink: Uplink,
@@ -66,6 +66,14 @@ impl Uplink {
     pub const fn public_key(&self) -> PublicKey {
         match self {
             Self::Host { public_key } => *public_key,
+        }
+    }
+
+    /// Bytes in front of the IP header of a packet on this uplink: none in a WireGuard tunnel.
+    #[must_use]
+    pub const fn link_header(&self) -> u32 {
+        match self {
+            Self::Host { .. } => 0,
         }
     }
 }

@@ -8,7 +8,7 @@ mod text;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -96,6 +96,8 @@ pub struct Certificate {
     pub user: String,
     /// Tunnel IP.
     pub address: IpAddr,
+    /// IPv6 tunnel address.
+    pub address6: Ipv6Addr,
     /// The id of its route set; zero is the set without routes, `None` if PEERS does not have it.
     pub route_set: Option<u32>,
     /// How many routes that set has; `None` if PEERS does not have it.
@@ -258,6 +260,7 @@ fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel,
                 certificate: peer.certificate.clone(),
                 user: peer.user.clone(),
                 address: peer.address,
+                address6: peer.address6,
                 route_set,
                 routes: route_set.map(|set| lengths.get(&set).copied().unwrap_or_default()),
                 tunnel: tunnels.get(&peer.address).map(|peer| Tunnel::of(peer, now)),
@@ -376,15 +379,19 @@ mod tests {
         let state = example::state();
         let mut allocations = Allocations::default().extended(&state, &config).unwrap();
         let policy = Policy::compile(&state, &config.policy.route_roles);
-        let ifindexes = BTreeMap::from([("north".parse().unwrap(), 11), ("south".parse().unwrap(), 12)]);
-        let tables = tables::Tables::new(&state, &mut allocations, &policy, &ifindexes).unwrap();
+        let uplink = |ifindex| tables::Uplink { ifindex, mtu: 1420 };
+        let uplinks = BTreeMap::from([("north".parse().unwrap(), uplink(11)), ("south".parse().unwrap(), uplink(12))]);
+        let tables = tables::Tables::new(&state, &mut allocations, &config.pools, &policy, &uplinks).unwrap();
         let content = content(&tables, &config);
 
-        let peer = |number: u8, address: &str| {
-            let allowed_ips = [address.parse().unwrap()].into();
+        let peer = |number: u8, addresses: &[&str]| {
+            let allowed_ips = addresses.iter().map(|address| address.parse().unwrap()).collect();
             (PublicKey::from_bytes([number; 32]), Peer { allowed_ips, ..Peer::default() })
         };
-        let mut users = BTreeMap::from([peer(1, "100.64.0.2/32"), peer(2, "100.64.0.3/32")]);
+        let mut users = BTreeMap::from([
+            peer(1, &["100.64.0.2/32", "fd76:706e:6777::2/128"]),
+            peer(2, &["100.64.0.3/32", "fd76:706e:6777::3/128"]),
+        ]);
         let user_b = users.values_mut().next_back().unwrap();
         user_b.endpoint = Some("192.0.2.1:5000".parse().unwrap());
         user_b.latest_handshake = Some(now() - Duration::from_secs(42));
@@ -403,7 +410,7 @@ mod tests {
             pinned_program: Some(30),
             closed_to_forwarding: true,
         };
-        let plant = |number| BTreeMap::from([peer(number, "192.168.1.0/24")]);
+        let plant = |number| BTreeMap::from([peer(number, &["192.168.1.0/24"])]);
         let devices = [
             device("wg-users", 7, 51820, users),
             device("wgp-1", 11, 51821, plant(100)),
@@ -457,9 +464,9 @@ interfaces
   wgp-2     up     attached  30  51822  AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=
 
 certificates
-  CERTIFICATE    USER    ADDRESS     ROUTE SET  ROUTES  HANDSHAKE  ENDPOINT        RECEIVED  SENT
-  certificate-a  user-a  100.64.0.2  1          2       never      -               0 B       0 B
-  certificate-b  user-b  100.64.0.3  2          3       42 s ago   192.0.2.1:5000  10 B      20 B
+  CERTIFICATE    USER    ADDRESS     IPV6 ADDRESS       ROUTE SET  ROUTES  HANDSHAKE  ENDPOINT        RECEIVED  SENT
+  certificate-a  user-a  100.64.0.2  fd76:706e:6777::2  1          2       never      -               0 B       0 B
+  certificate-b  user-b  100.64.0.3  fd76:706e:6777::3  2          3       42 s ago   192.0.2.1:5000  10 B      20 B
 
 plants
   PLANT  OPERATOR  INTERFACE  HANDSHAKE  ENDPOINT  RECEIVED  SENT
@@ -473,8 +480,8 @@ subnets
 
 route sets
   ID  ROUTES  PEERS
-  1   2       1
-  2   3       1
+  1   2       2
+  2   3       2
 
 counters
   VERDICT   PACKETS  BYTES
@@ -495,7 +502,7 @@ maps
     #[test]
     fn every_difference_is_named() {
         type Change = fn(&mut Kernel);
-        let rows: [(Change, &str); 15] = [
+        let rows: [(Change, &str); 18] = [
             (|kernel| drop(kernel.devices.remove("wgp-1")), "wgp-1 of plant north: there is no such interface"),
             (|kernel| device(kernel, "wgp-1").link.up = false, "wgp-1 of plant north is down"),
             (|kernel| device(kernel, "wg-users").link.program = None, "wg-users has no XDP program"),
@@ -505,10 +512,29 @@ maps
                 |kernel| drop(device(kernel, "wg-users").wireguard.peers.pop_first()),
                 "certificate certificate-a: WireGuard has no peer with 100.64.0.2",
             ),
+            (
+                |kernel| {
+                    for peer in device(kernel, "wg-users").wireguard.peers.values_mut() {
+                        peer.allowed_ips.pop_last();
+                    }
+                },
+                "certificate certificate-b: WireGuard has no peer with fd76:706e:6777::3",
+            ),
             (|kernel| device(kernel, "wgp-1").wireguard.peers.clear(), "plant north: WireGuard has no peer on wgp-1"),
             (
                 |kernel| maps(kernel).peers.retain(|at, _| *at != address([100, 64, 0, 2])),
                 "certificate certificate-a: 100.64.0.2 is not in PEERS",
+            ),
+            (
+                |kernel| maps(kernel).peers.retain(|at, _| at.to_ip().is_ipv4()),
+                "certificate certificate-a: fd76:706e:6777::2 is not in PEERS",
+            ),
+            (
+                |kernel| {
+                    let peers = maps(kernel).peers.iter_mut();
+                    peers.filter(|(at, _)| at.to_ip().is_ipv6()).for_each(|(_, peer)| peer.route_set = 2);
+                },
+                "certificate certificate-a: its routes in the kernel are not those of the state",
             ),
             (
                 |kernel| {

@@ -26,14 +26,25 @@ impl fmt::Display for Status {
         write!(f, "\ninterfaces\n{interfaces}")?;
 
         let [handshake, endpoint, received, sent] = TUNNEL;
-        let mut certificates =
-            Table::new(["CERTIFICATE", "USER", "ADDRESS", "ROUTE SET", "ROUTES", handshake, endpoint, received, sent]);
+        let mut certificates = Table::new([
+            "CERTIFICATE",
+            "USER",
+            "ADDRESS",
+            "IPV6 ADDRESS",
+            "ROUTE SET",
+            "ROUTES",
+            handshake,
+            endpoint,
+            received,
+            sent,
+        ]);
         certificates.extend(self.certificates.iter().map(|certificate| {
             let [handshake, endpoint, received, sent] = tunnel(certificate.tunnel.as_ref());
             [
                 certificate.certificate.clone(),
                 certificate.user.clone(),
                 certificate.address.to_string(),
+                certificate.address6.to_string(),
                 shown(certificate.route_set),
                 shown(certificate.routes),
                 handshake,
