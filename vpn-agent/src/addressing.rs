@@ -439,7 +439,7 @@ impl Allocations {
                 self.plants.insert(id.clone(), Plant { id: number, operator, subnets: BTreeMap::new() });
             }
             let Some(given) = self.plants.get_mut(id) else { continue };
-            if config.plant_port(given.id).is_none() {
+            if plant.uplink.interface().is_none() && config.plant_port(given.id).is_none() {
                 return Err(Error::Ports { plant: id.clone(), id: given.id, base: config.plants.listen_port_base });
             }
             for real in &plant.subnets {
@@ -684,6 +684,10 @@ mod tests {
         crowded.plants.listen_port_base = u16::MAX;
         let error = Allocations::default().extended(&example::state(), &crowded).unwrap_err();
         assert!(matches!(error, Error::Ports { id: 2, .. }), "{error}");
+        let mut document = example::json();
+        document["plants"][1]["uplink"] = json!({"kind": "interface", "interface": "eth1"});
+        let given = Allocations::default().extended(&example::parse(&document), &crowded).unwrap();
+        assert_eq!(given.plants()["south"].id, 2, "an interface of the host's needs no port");
     }
 
     #[test]

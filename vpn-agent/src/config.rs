@@ -351,7 +351,8 @@ impl Config {
         self.services.iter().filter_map(|service| service.service(&self.pools)).collect()
     }
 
-    /// Checks that nothing in `state` is in the way of what this host has of its own: pools and services.
+    /// Checks that nothing in `state` is in the way of what this host has of its own: pools, services, and the users'
+    /// interface.
     ///
     /// # Errors
     /// All that is, each with the field of this configuration.
@@ -359,6 +360,11 @@ impl Config {
         let mut check = Check::default();
         self.pools.check_state(state, &mut check);
         service::check_state(&self.services(), &self.pools, state, &mut check);
+        for (id, plant) in &state.plants {
+            check.that(plant.uplink.interface() != Some(&self.users.interface), "users.interface", || {
+                format!("{:?} is also the uplink of plant {id}; use another name here or there", self.users.interface)
+            });
+        }
         check.end()
     }
 
@@ -378,6 +384,12 @@ impl Config {
     #[must_use]
     pub fn plant_key_file(&self, plant: &PlantId) -> PathBuf {
         self.state_dir.join("keys").join(format!("{plant}.key"))
+    }
+
+    /// The file of the interfaces that are borrowed from the host.
+    #[must_use]
+    pub fn borrowed_file(&self) -> PathBuf {
+        self.state_dir.join("borrowed.json")
     }
 
     /// The file that a running agent holds locked.
@@ -414,6 +426,15 @@ const LIMIT: RangeInclusive<u32> = 1..=1_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::example;
+
+    #[test]
+    fn the_users_interface_is_no_uplink() {
+        let mut document = example::json();
+        document["plants"][0]["uplink"] = serde_json::json!({"kind": "interface", "interface": "wg-users"});
+        let problems = example::config("").check_state(&example::parse(&document)).unwrap_err();
+        assert!(problems.to_string().starts_with("users.interface: \"wg-users\" is also the uplink"), "{problems}");
+    }
 
     const LEAST: &str = r#"
         gateway = "gateway-1"

@@ -11,7 +11,7 @@ use serde::{
     de::{self, MapAccess, value::MapAccessDeserializer},
 };
 
-use crate::{id, key, role::Role};
+use crate::{id, interface, key, role::Role};
 
 /// What the gateway shall do, as a whole. Every list must be there, be it empty: a document that was cut short must
 /// not pass for one that takes all permissions away.
@@ -60,6 +60,11 @@ const SUBNET: &str = concat!(
     r"|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*/(3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-8]))$",
 );
 
+/// The name of a network interface: 1 to 15 bytes without spaces, `/` and `:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Interface(#[schemars(regex(pattern = interface::PATTERN))] pub String);
+
 /// An organisation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +112,12 @@ pub enum Uplink {
     Host {
         /// Public key of the router on site.
         public_key: Key,
+    },
+    /// The plant is behind an Ethernet interface or VLAN of the gateway host. The host's administrator makes it, sets
+    /// it up, and gives it its addresses and the routes to the plant's subnets; the agent does none of this.
+    Interface {
+        /// Name of the interface; each is the uplink of one plant.
+        interface: Interface,
     },
 }
 

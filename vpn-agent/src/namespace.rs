@@ -18,6 +18,14 @@ pub fn in_new_namespace(test: impl Future<Output = ()> + Send) {
     });
 }
 
+/// Mounts a BPF file system, which goes with the namespace.
+///
+/// # Errors
+/// What the kernel says.
+pub fn mount_bpf(folder: &Path) -> io::Result<()> {
+    mount(Some("bpf"), folder, 0)
+}
+
 /// A file system of this kind, or other flags for the mount that is there.
 fn mount(kind: Option<&str>, folder: &Path, flags: libc::c_ulong) -> io::Result<()> {
     let kind = kind.map(CString::new).transpose()?;

@@ -20,6 +20,7 @@ use vpn_ebpf_common::Address;
 use self::kernel::{Device, Kernel, Maps};
 use crate::{
     addressing::Allocations,
+    borrowed::Borrowed,
     config::Config,
     datapath::read::FillLevel,
     key::PublicKey,
@@ -54,7 +55,7 @@ pub struct Status {
     pub maps: Option<Tables>,
 }
 
-/// A WireGuard interface.
+/// An interface that the gateway uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interface {
     /// Its name.
@@ -69,10 +70,10 @@ pub struct Interface {
     pub program_id: Option<u32>,
     /// Whether it is closed to the kernel's own forwarding, which knows no permissions.
     pub closed_to_forwarding: bool,
-    /// Public key of this end.
+    /// Public key of this end; `None` if it is not a WireGuard interface.
     pub public_key: Option<PublicKey>,
-    /// UDP port of this end.
-    pub listen_port: u16,
+    /// UDP port of this end; `None` if it is not a WireGuard interface.
+    pub listen_port: Option<u16>,
 }
 
 /// The XDP program of an interface.
@@ -113,12 +114,24 @@ pub struct Plant {
     pub plant: String,
     /// The organisation that operates it.
     pub operator: String,
-    /// Its interface on this host. The site's router needs the public key and the port.
+    /// How its network is reached.
+    pub uplink: UplinkKind,
+    /// Its interface on this host. The site's router needs the public key and the port, if there are any.
     pub interface: Interface,
     /// Active subnets.
     pub subnets: Vec<Subnet>,
     /// Its tunnel; `None` if WireGuard has no such peer.
     pub tunnel: Option<Tunnel>,
+}
+
+/// How a plant's network is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UplinkKind {
+    /// By a tunnel that the agent has made.
+    Host,
+    /// By an interface of the host's.
+    Interface,
 }
 
 /// A subnet of a plant.
@@ -186,7 +199,9 @@ impl Status {
     /// If WireGuard cannot be asked.
     pub async fn collect(config: &Config) -> Result<Self, Error> {
         let mut files = Files::read(config);
-        let kernel = Kernel::read(config, files.directory.as_ref(), &mut files.problems).await?;
+        let mut problems = std::mem::take(&mut files.problems);
+        let kernel = Kernel::read(config, &files, &mut problems).await?;
+        files.problems = problems;
         Ok(Self::of(config, files, &kernel, SystemTime::now()))
     }
 
@@ -201,7 +216,7 @@ impl Status {
             differences: Vec::new(),
             users: Interface::of(&config.users.interface, &kernel.devices),
             certificates: certificates(config, files.directory.as_ref(), kernel, now),
-            plants: plants(files.directory.as_ref(), kernel, now),
+            plants: plants(&files, kernel, now),
             maps: kernel.maps.as_ref().map(Tables::of),
         };
         status.differences = differences::of(&status, config, &files, kernel);
@@ -216,6 +231,7 @@ struct Files {
     directory: Option<Directory>,
     state: Option<State>,
     allocations: Option<Allocations>,
+    borrowed: Borrowed,
     problems: Vec<String>,
 }
 
@@ -230,6 +246,10 @@ impl Files {
             Ok(allocations) => files.allocations = Some(allocations),
             Err(error) => files.problems.push(error.to_string()),
         }
+        match Borrowed::read(&config.borrowed_file()) {
+            Ok(borrowed) => files.borrowed = borrowed,
+            Err(error) => files.problems.push(error.to_string()),
+        }
         let name = config.state.display();
         match fs::read(&config.state) {
             Ok(text) => match State::parse(&text) {
@@ -240,12 +260,30 @@ impl Files {
         }
         files
     }
+
+    /// The plants that the agent took up last.
+    fn active_plants(&self) -> impl Iterator<Item = &vpn_directory::Plant> {
+        self.directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active)
+    }
+
+    /// The interface of a plant: as the desired state has it, or if that cannot be used, as the agent has noted.
+    fn interface(&self, plant: &vpn_directory::Plant) -> (UplinkKind, String) {
+        let in_state = self.state.as_ref().and_then(|state| state.plants.get(plant.plant.as_str()));
+        let borrowed = match in_state {
+            Some(in_state) => in_state.uplink.interface(),
+            None => self.borrowed.of(&plant.plant),
+        };
+        match borrowed {
+            Some(name) => (UplinkKind::Interface, name.to_owned()),
+            None => (UplinkKind::Host, Config::plant_interface(plant.id)),
+        }
+    }
 }
 
 fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Vec<Certificate> {
     let mut tunnels = BTreeMap::new();
     if let Some(device) = kernel.devices.get(&config.users.interface) {
-        for peer in device.wireguard.peers.values() {
+        for peer in device.wireguard.iter().flat_map(|wireguard| wireguard.peers.values()) {
             tunnels.extend(peer.allowed_ips.iter().map(|allowed_ip| (allowed_ip.addr(), peer)));
         }
     }
@@ -271,16 +309,18 @@ fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel,
     certificates
 }
 
-fn plants(directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Vec<Plant> {
-    let plants = directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active);
-    plants
+fn plants(files: &Files, kernel: &Kernel, now: SystemTime) -> Vec<Plant> {
+    files
+        .active_plants()
         .map(|plant| {
-            let interface = Interface::of(&Config::plant_interface(plant.id), &kernel.devices);
+            let (uplink, name) = files.interface(plant);
+            let interface = Interface::of(&name, &kernel.devices);
             let peer = kernel.devices.get(&interface.name).and_then(Device::only_peer);
             let subnets = plant.subnets.iter().filter(|subnet| subnet.active);
             Plant {
                 plant: plant.plant.clone(),
                 operator: plant.operator.clone(),
+                uplink,
                 subnets: subnets.map(|subnet| Subnet { real: subnet.real, virtual_: subnet.virtual_ }).collect(),
                 tunnel: peer.map(|peer| Tunnel::of(peer, now)),
                 interface,
@@ -292,6 +332,7 @@ fn plants(directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Ve
 impl Interface {
     fn of(name: &str, devices: &BTreeMap<String, Device>) -> Self {
         let device = devices.get(name);
+        let wireguard = device.and_then(|device| device.wireguard.as_ref());
         let program_id = device.and_then(|device| device.link.program);
         Self {
             name: name.to_owned(),
@@ -300,8 +341,8 @@ impl Interface {
             program: Program::of(program_id, device.and_then(|device| device.pinned_program)),
             program_id,
             closed_to_forwarding: device.is_none_or(|device| device.closed_to_forwarding),
-            public_key: device.and_then(|device| device.wireguard.public_key),
-            listen_port: device.map_or(0, |device| device.wireguard.listen_port),
+            public_key: wireguard.and_then(|wireguard| wireguard.public_key),
+            listen_port: wireguard.map(|wireguard| wireguard.listen_port),
         }
     }
 }
@@ -397,16 +438,12 @@ mod tests {
         user_b.latest_handshake = Some(now() - Duration::from_secs(42));
         (user_b.rx_bytes, user_b.tx_bytes) = (10, 20);
         let device = |name: &str, ifindex, port, peers| Device {
-            link: Link {
-                name: name.into(),
-                ifindex,
-                kind: "wireguard".into(),
-                ethernet: false,
-                mtu: 1420,
-                up: true,
-                program: Some(30),
-            },
-            wireguard: wireguard::Device { public_key: Some(PublicKey::from_bytes([3; 32])), listen_port: port, peers },
+            link: link(name, ifindex),
+            wireguard: Some(wireguard::Device {
+                public_key: Some(PublicKey::from_bytes([3; 32])),
+                listen_port: port,
+                peers,
+            }),
             pinned_program: Some(30),
             closed_to_forwarding: true,
         };
@@ -419,6 +456,7 @@ mod tests {
         let kernel = Kernel {
             devices: devices.into_iter().map(|device| (device.link.name.clone(), device)).collect(),
             detached: false,
+            users_addresses: Vec::new(),
             maps: Some(Maps {
                 gateway: Some(crate::content::gateway(&config, 7)),
                 peers: content.peers,
@@ -440,9 +478,15 @@ mod tests {
             directory: Some(directory),
             state: Some(state),
             allocations: Some(allocations),
+            borrowed: Borrowed::default(),
             problems: Vec::new(),
         };
         (config, files, kernel)
+    }
+
+    fn link(name: &str, ifindex: u32) -> Link {
+        let (name, kind) = (name.to_owned(), "wireguard".to_owned());
+        Link { name, ifindex, kind, ethernet: false, mtu: 1420, up: true, program: Some(30) }
     }
 
     fn now() -> SystemTime {
@@ -509,18 +553,18 @@ maps
             (|kernel| device(kernel, "wg-users").link.program = Some(99), "the XDP program 99, which is not ours"),
             (|kernel| device(kernel, "wgp-2").closed_to_forwarding = false, "wgp-2 of plant south is not closed"),
             (
-                |kernel| drop(device(kernel, "wg-users").wireguard.peers.pop_first()),
+                |kernel| drop(peers(kernel, "wg-users").pop_first()),
                 "certificate certificate-a: WireGuard has no peer with 100.64.0.2",
             ),
             (
                 |kernel| {
-                    for peer in device(kernel, "wg-users").wireguard.peers.values_mut() {
+                    for peer in peers(kernel, "wg-users").values_mut() {
                         peer.allowed_ips.pop_last();
                     }
                 },
                 "certificate certificate-b: WireGuard has no peer with fd76:706e:6777::3",
             ),
-            (|kernel| device(kernel, "wgp-1").wireguard.peers.clear(), "plant north: WireGuard has no peer on wgp-1"),
+            (|kernel| peers(kernel, "wgp-1").clear(), "plant north: WireGuard has no peer on wgp-1"),
             (
                 |kernel| maps(kernel).peers.retain(|at, _| *at != address([100, 64, 0, 2])),
                 "certificate certificate-a: 100.64.0.2 is not in PEERS",
@@ -570,10 +614,66 @@ maps
     }
 
     #[test]
+    fn a_plant_behind_an_interface_of_the_hosts_has_no_tunnel_and_misses_none() {
+        let (config, mut files, mut kernel) = example_gateway();
+        let mut document = example::json();
+        document["plants"][0]["uplink"] = serde_json::json!({"kind": "interface", "interface": "eth1.10"});
+        files.state = Some(example::parse(&document));
+        kernel.devices.remove("wgp-1");
+        let mut eth1 = Device {
+            link: Link { ethernet: true, ..link("eth1.10", 11) },
+            wireguard: None,
+            pinned_program: Some(30),
+            closed_to_forwarding: true,
+        };
+        kernel.devices.insert("eth1.10".into(), eth1.clone());
+        let status = Status::of(&config, files, &kernel, now());
+        assert_eq!(status.differences, Vec::<String>::new());
+        let text = status.to_string();
+        for line in [
+            "  eth1.10   up     attached  30  -      -\n",
+            "  north  alpha     eth1.10    -          -         -         -\n",
+            "  south  beta      wgp-2      never      -         0 B       0 B\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!((&json["plants"][0]["uplink"], &json["plants"][1]["uplink"]), (&"interface".into(), &"host".into()));
+        assert_eq!(json["plants"][0]["interface"]["listen_port"], serde_json::Value::Null);
+
+        // The state cannot be read, but the agent has noted what it uses.
+        let (_, mut files, _) = example_gateway();
+        files.state = None;
+        let instance = crate::borrowed::Instance { boot: "a".into(), ifindex: 11 };
+        files.borrowed.lend("eth1.10", &"north".parse().unwrap(), instance, crate::forwarding::Found::default());
+        eth1.link.up = false;
+        eth1.closed_to_forwarding = false;
+        kernel.devices.insert("eth1.10".into(), eth1);
+        let differences = Status::of(&config, files, &kernel, now()).differences;
+        for part in
+            ["eth1.10 of plant north is down; it is an interface of the host's", "eth1.10 of plant north is not closed"]
+        {
+            assert!(differences.iter().any(|difference| difference.contains(part)), "{part}: {differences:?}");
+        }
+    }
+
+    #[test]
+    fn services_without_the_gateways_address_do_not_answer() {
+        let (_, files, mut kernel) = example_gateway();
+        let config = example::config("[[services]]\nprotocol = \"icmp-echo\"");
+        let (_, others, _) = example_gateway();
+        let differences = Status::of(&config, files, &kernel, now()).differences;
+        assert_eq!(differences.len(), 1, "{differences:?}");
+        assert!(differences[0].starts_with("wg-users does not have the address 100.64.0.1/16"), "{differences:?}");
+        kernel.users_addresses.push("100.64.0.1/16".parse().unwrap());
+        assert_eq!(Status::of(&config, others, &kernel, now()).differences, Vec::<String>::new());
+    }
+
+    #[test]
     fn a_gateway_that_never_ran_is_shown_as_such() {
         let config = example::config("");
         let files = Files { problems: vec!["bad file".into()], ..Files::default() };
-        let kernel = Kernel { devices: BTreeMap::new(), detached: true, maps: None };
+        let kernel = Kernel { devices: BTreeMap::new(), detached: true, users_addresses: Vec::new(), maps: None };
         let text = Status::of(&config, files, &kernel, now()).to_string();
         for line in [
             "revision none, in the file none",
@@ -588,6 +688,10 @@ maps
 
     fn device<'k>(kernel: &'k mut Kernel, name: &str) -> &'k mut Device {
         kernel.devices.get_mut(name).unwrap()
+    }
+
+    fn peers<'k>(kernel: &'k mut Kernel, name: &str) -> &'k mut BTreeMap<PublicKey, Peer> {
+        &mut device(kernel, name).wireguard.as_mut().unwrap().peers
     }
 
     fn maps(kernel: &mut Kernel) -> &mut Maps {

@@ -255,6 +255,7 @@ mod tests {
             "fd00::/120",
             "2001:db8:1::7/128"
         ]);
+        document["plants"][0]["uplink"] = json!({"kind": "interface", "interface": "eth1.10"});
         let mut allocations = Allocations::default();
         let tables = tables(&example::parse(&document), &mut allocations, &[("north", 11), ("south", 12)]);
         let shown = |ifindex: u32| -> Vec<String> {
@@ -273,7 +274,7 @@ mod tests {
         );
         assert_eq!(shown(12), ["192.168.1.0/24 10.192.2.0/24"]);
         let kind = |ifindex: u32| (tables.plants[&ifindex].link_header, tables.plants[&ifindex].mtu);
-        assert_eq!((kind(11), kind(12)), ((0, 1411), (0, 1412)));
+        assert_eq!((kind(11), kind(12)), ((14, 1411), (0, 1412)));
     }
 
     #[test]

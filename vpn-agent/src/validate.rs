@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    document::{self, Document, Id, Key, Subnet},
+    document::{self, Document, Id, Interface, Key, Subnet},
     id::{CertificateId, NotAnId, OrganisationId, PlantId, PortfolioId, UserId},
+    interface,
     key::PublicKey,
     problem::{Problem, Problems},
     role::Role,
@@ -142,6 +143,8 @@ struct Check {
     certificates: BTreeSet<CertificateId>,
     /// Where each public key was seen first.
     keys: BTreeMap<PublicKey, String>,
+    /// Where each interface of the host's was seen first.
+    interfaces: BTreeMap<String, String>,
 }
 
 impl Check {
@@ -221,13 +224,25 @@ impl Check {
                 self.portfolio(&format_args!("plants[{at}].portfolio"), portfolio, Some(&plant.organisation))
             });
             let subnets = self.subnets(at, &plant.subnets);
-            let document::Uplink::Host { public_key } = &plant.uplink;
-            let public_key = self.key(&format_args!("plants[{at}].uplink.public_key"), public_key);
-            if let (Ok(id), Some(organisation), Some(public_key)) = (plant.id.0.parse(), organisation, public_key) {
-                checked.insert(id, Plant { organisation, portfolio, subnets, uplink: Uplink::Host { public_key } });
+            let uplink = self.uplink(at, &plant.uplink);
+            if let (Ok(id), Some(organisation), Some(uplink)) = (plant.id.0.parse(), organisation, uplink) {
+                checked.insert(id, Plant { organisation, portfolio, subnets, uplink });
             }
         }
         checked
+    }
+
+    fn uplink(&mut self, plant: usize, uplink: &document::Uplink) -> Option<Uplink> {
+        match uplink {
+            document::Uplink::Host { public_key } => {
+                let public_key = self.key(&format_args!("plants[{plant}].uplink.public_key"), public_key)?;
+                Some(Uplink::Host { public_key })
+            }
+            document::Uplink::Interface { interface } => {
+                let interface = self.interface(&format_args!("plants[{plant}].uplink.interface"), interface)?;
+                Some(Uplink::Interface { interface })
+            }
+        }
     }
 
     fn subnets(&mut self, plant: usize, subnets: &[Subnet]) -> BTreeSet<IpNet> {
@@ -453,6 +468,28 @@ impl Check {
         }
     }
 
+    /// A valid name of an interface that was not seen before.
+    fn interface(&mut self, path: &dyn Display, Interface(name): &Interface) -> Option<String> {
+        if let Err(message) = interface::check(name) {
+            self.problem(path, message);
+            return None;
+        }
+        match self.interfaces.entry(name.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(path.to_string());
+                Some(name.clone())
+            }
+            Entry::Occupied(before) => {
+                let message = format!(
+                    "{name:?} is also {}; an interface is the uplink of one plant, use a VLAN for each",
+                    before.get()
+                );
+                self.problem(path, message);
+                None
+            }
+        }
+    }
+
     fn problem(&mut self, path: &dyn Display, message: String) {
         self.problems.push(Problem { path: path.to_string(), message });
     }
@@ -526,7 +563,7 @@ mod tests {
                 "/plants/0/uplink/kind",
                 json!("pigeon"),
                 "plants[0].uplink.kind",
-                "unknown variant `pigeon`, expected `host`",
+                "unknown variant `pigeon`, expected `host` or `interface`",
             ),
             ("/roles/0/role", json!("boss"), "roles[0].role", "`technical-manager`"),
             ("/roles/0/on", json!({"site": "north"}), "roles[0].on", "expected `plant` or `portfolio`"),
@@ -611,6 +648,26 @@ mod tests {
                 "plants[1].subnets",
                 "17 subnets; a plant may have at most 16",
             ),
+            // Interfaces.
+            ("/plants/0/uplink", json!({"kind": "interface"}), "plants[0].uplink", "missing field `interface`"),
+            (
+                "/plants/0/uplink",
+                json!({"kind": "interface", "interface": "eth 1"}),
+                "plants[0].uplink.interface",
+                "is not an interface name",
+            ),
+            (
+                "/plants/0/uplink",
+                json!({"kind": "interface", "interface": "wgp-1"}),
+                "plants[0].uplink.interface",
+                "does not start with",
+            ),
+            (
+                "/plants/0/uplink",
+                json!({"kind": "interface", "interface": "eth1", "public_key": example::key(9)}),
+                "plants[0].uplink",
+                "unknown field `public_key`, expected `interface`",
+            ),
         ] {
             let problems = problems_with(&[(pointer, value.clone())]);
             let found = problems.iter().any(|problem| problem.path == path && problem.message.contains(part));
@@ -619,6 +676,18 @@ mod tests {
             assert!(problems.len() == 1 || pointer.ends_with("/id"), "{pointer} = {value}: {problems:?}");
         }
         assert!(problems_with(&[("/certificates/0/public_key", json!(other_key))]).is_empty(), "a rotation is fine");
+    }
+
+    #[test]
+    fn an_interface_is_the_uplink_of_one_plant() {
+        let uplink = |name: &str| json!({"kind": "interface", "interface": name});
+        let both =
+            |north, south| problems_with(&[("/plants/0/uplink", uplink(north)), ("/plants/1/uplink", uplink(south))]);
+        assert_eq!(both("eth1.10", "eth1.11"), []);
+        let problems = both("eth1.10", "eth1.10");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].path, "plants[1].uplink.interface");
+        assert!(problems[0].message.contains("also plants[0].uplink.interface"), "{problems:?}");
     }
 
     #[test]
@@ -635,9 +704,11 @@ mod tests {
 
     /// The schema is for editors, so it may take what is refused later, but it must not refuse what is taken.
     #[test]
-    fn the_schema_knows_both_families() {
+    fn the_schema_knows_both_families_and_both_uplinks() {
         let schema = serde_json::to_string(&schemars::schema_for!(Document)).unwrap();
-        assert!(schema.contains("[0-9A-Fa-f]*:"), "{schema}");
+        for part in ["[0-9A-Fa-f]*:", r#""const":"interface""#, r#""const":"host""#] {
+            assert!(schema.contains(part), "{part}: {schema}");
+        }
     }
 
     #[test]

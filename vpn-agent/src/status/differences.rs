@@ -8,7 +8,7 @@ use std::{
 use vpn_ebpf_common::{Address, route::Route};
 
 use super::{
-    Certificate, Files, Interface, Program, Status,
+    Certificate, Files, Interface, Program, Status, UplinkKind,
     kernel::{Kernel, Maps},
 };
 use crate::{
@@ -27,14 +27,15 @@ pub fn of(status: &Status, config: &Config, files: &Files, kernel: &Kernel) -> V
     {
         differences.push(format!("the file has revision {file}, the agent took up {applied}; see its log"));
     }
-    interface(&mut differences, &status.users, None);
+    interface(&mut differences, &status.users, UplinkKind::Host, None);
+    gateway_address(&mut differences, status, config, kernel);
     for plant in &status.plants {
-        interface(&mut differences, &plant.interface, Some(&plant.plant));
-        if plant.interface.ifindex.is_some() && plant.tunnel.is_none() {
+        interface(&mut differences, &plant.interface, plant.uplink, Some(&plant.plant));
+        if plant.uplink == UplinkKind::Host && plant.interface.ifindex.is_some() && plant.tunnel.is_none() {
             differences.push(format!("plant {}: WireGuard has no peer on {}", plant.plant, plant.interface.name));
         }
     }
-    let users = kernel.devices.get(&status.users.name).map(|device| &device.wireguard);
+    let users = kernel.devices.get(&status.users.name).and_then(|device| device.wireguard.as_ref());
     let peers = users.into_iter().flat_map(|users| users.peers.values());
     let allowed: BTreeSet<_> = peers.flat_map(|peer| &peer.allowed_ips).map(|allowed_ip| allowed_ip.addr()).collect();
     for Certificate { certificate, address, address6, .. } in &status.certificates {
@@ -60,17 +61,35 @@ pub fn of(status: &Status, config: &Config, files: &Files, kernel: &Kernel) -> V
     differences
 }
 
-fn interface(differences: &mut Vec<String>, interface: &Interface, plant: Option<&str>) {
+fn gateway_address(differences: &mut Vec<String>, status: &Status, config: &Config, kernel: &Kernel) {
+    let (address, length) = (config.pools.gateway(), config.pools.tunnel.prefix_len());
+    let mut addresses = kernel.users_addresses.iter();
+    if !config.services.is_empty()
+        && status.users.ifindex.is_some()
+        && !addresses.any(|has| has.addr() == address && has.prefix_len() == length)
+    {
+        differences.push(format!(
+            "{} does not have the address {address}/{length}, so no service answers; send the agent SIGHUP",
+            status.users.name
+        ));
+    }
+}
+
+fn interface(differences: &mut Vec<String>, interface: &Interface, uplink: UplinkKind, plant: Option<&str>) {
     let name = match plant {
         Some(plant) => format!("{} of plant {plant}", interface.name),
         None => interface.name.clone(),
     };
+    let remedy = match uplink {
+        UplinkKind::Host => "see the agent's log, or send it SIGHUP",
+        UplinkKind::Interface => "it is an interface of the host's, which the agent does not make or set up",
+    };
     if interface.ifindex.is_none() {
-        differences.push(format!("{name}: there is no such interface; see the agent's log, or send it SIGHUP"));
+        differences.push(format!("{name}: there is no such interface; {remedy}"));
         return;
     }
     if !interface.up {
-        differences.push(format!("{name} is down; see the agent's log, or send it SIGHUP"));
+        differences.push(format!("{name} is down; {remedy}"));
     }
     match (interface.program, interface.program_id) {
         (Program::Missing, _) => differences.push(format!("{name} has no XDP program, so it forwards nothing")),
@@ -82,7 +101,8 @@ fn interface(differences: &mut Vec<String>, interface: &Interface, plant: Option
     }
     if !interface.closed_to_forwarding {
         differences.push(format!(
-            "{name} is not closed to the kernel's own forwarding; a running agent closes it within a second"
+            "{name} is not closed to the kernel's own forwarding; a running agent closes it within a second, or says \
+             in its log what prevents that"
         ));
     }
 }
