@@ -1,13 +1,16 @@
 //! Numbers and addresses, given once and kept: peer ids and tunnel IPs of certificates, ids of plants, ids and
 //! virtual subnets of plants' subnets, ids of route sets.
 //!
+//! A certificate's IPv6 tunnel address is not given but follows from its tunnel IP, see [`Pools::tunnel6_of`]. What it
+//! follows from besides, the first addresses of two pools, is kept here, so that it stays as well.
+//!
 //! What was given is never taken back: an audit row of last year must not name somebody else today, and a plant that
 //! returns finds its virtual subnets. What the desired state no longer has stays here as inactive.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
@@ -32,6 +35,9 @@ pub struct Allocations {
     /// The ids to give next.
     next: Next,
     peers: BTreeMap<CertificateId, Peer>,
+    /// What IPv6 tunnel addresses follow from, once there is a peer. Files of a version without IPv6 lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tunnel6: Option<Tunnel6>,
     plants: BTreeMap<PlantId, Plant>,
     /// Ids of the live route sets, by a digest of their content. A set that is gone is forgotten, its id is not.
     route_sets: BTreeMap<Digest, u32>,
@@ -61,6 +67,16 @@ pub struct Peer {
     pub organisations: BTreeSet<OrganisationId>,
 }
 
+/// The first addresses of the pools that IPv6 tunnel addresses follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tunnel6 {
+    /// Of `pools.tunnel`: host numbers count from here.
+    tunnel: Ipv4Addr,
+    /// Of `pools.tunnel6`: they are added here.
+    tunnel6: Ipv6Addr,
+}
+
 /// What a plant was given, and who operates it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,7 +97,7 @@ pub struct Subnet {
     pub id: u32,
     /// Its virtual twin of the same length.
     #[serde(rename = "virtual")]
-    pub virtual_: Ipv4Net,
+    pub virtual_: IpNet,
 }
 
 /// SHA-256 of a route set's content, in hexadecimal.
@@ -95,7 +111,8 @@ pub enum Error {
     /// The tunnel pool has no address left.
     #[error(
         "pools.tunnel: no address of {pool} is left for certificate {certificate}; all {size} are in use by \
-         certificates of now or before, which keep theirs; widen pools.tunnel (and pools.source with it) so that it contains {pool}"
+         certificates of now or before, which keep theirs; widen pools.tunnel (and pools.source with it), which must \
+         still begin at {}", pool.network()
     )]
     TunnelPool {
         /// The pool.
@@ -107,14 +124,17 @@ pub enum Error {
     },
     /// The virtual pool has no room left.
     #[error(
-        "pools.virtual: no room for a /{} in {pool} ({size} addresses), for subnet {subnet} of plant {plant}; \
-         subnets of plants of now or before keep their place; widen pools.virtual so that it contains {pool}", subnet.prefix_len()
+        "{field}: no room for a /{length} in {pool}, which is as large as {holds} of them, for subnet {subnet} of \
+         plant {plant}; subnets of plants of now or before keep their place; widen {field} so that it contains {pool}",
+        length = subnet.prefix_len()
     )]
     VirtualPool {
+        /// The configuration field.
+        field: &'static str,
         /// The pool.
-        pool: Ipv4Net,
-        /// How many addresses it has.
-        size: u64,
+        pool: IpNet,
+        /// How many subnets of this length it has room for, all in all.
+        holds: u128,
         /// The plant.
         plant: PlantId,
         /// The first subnet that got none.
@@ -149,7 +169,20 @@ pub enum Error {
         /// Whose it is.
         owner: String,
         /// The pool.
-        pool: Ipv4Net,
+        pool: IpNet,
+    },
+    /// The IPv6 tunnel addresses would change, which are in users' profiles.
+    #[error(
+        "{field}: begins at {now}, but began at {before} when certificates got their IPv6 tunnel addresses, which \
+         would change in every profile; a pool may only become wider, and begin where it does"
+    )]
+    Moved {
+        /// The configuration field.
+        field: &'static str,
+        /// Where the pool began.
+        before: IpAddr,
+        /// Where it shall begin.
+        now: IpAddr,
     },
     /// A certificate changed hands.
     #[error(
@@ -231,6 +264,7 @@ impl Default for Allocations {
             format: FORMAT,
             next: Next { peer: 1, plant: 1, route: 1, route_set: 1 },
             peers: BTreeMap::new(),
+            tunnel6: None,
             plants: BTreeMap::new(),
             route_sets: BTreeMap::new(),
         }
@@ -278,6 +312,12 @@ impl Allocations {
         let mut addresses = BTreeSet::new();
         if let Some(peer) = self.peers.values().find(|peer| !addresses.insert(peer.address)) {
             return Err(format!("the address {} is there twice", peer.address));
+        }
+        for (real, Subnet { virtual_, .. }) in self.plants.values().flat_map(|plant| &plant.subnets) {
+            // Of one length in one family.
+            if (real.prefix_len(), real.max_prefix_len()) != (virtual_.prefix_len(), virtual_.max_prefix_len()) {
+                return Err(format!("the virtual subnet {virtual_} is not as large as {real}"));
+            }
         }
         Ok(())
     }
@@ -336,7 +376,7 @@ impl Allocations {
                     field: "pools.tunnel",
                     given: peer.address.to_string(),
                     owner: format!("certificate {certificate}"),
-                    pool: pools.tunnel,
+                    pool: IpNet::V4(pools.tunnel),
                 });
             }
             taken.insert(peer.address);
@@ -357,17 +397,34 @@ impl Allocations {
             let number = give(&mut self.next.peer, "certificates")?;
             self.peers.insert(id.clone(), Peer { id: number, address, user: certificate.user.clone(), organisations });
         }
+        if !self.peers.is_empty() {
+            self.keep_tunnel6(pools)?;
+        }
+        Ok(())
+    }
+
+    fn keep_tunnel6(&mut self, pools: &Pools) -> Result<(), Error> {
+        let now = Tunnel6 { tunnel: pools.tunnel.network(), tunnel6: pools.tunnel6.network() };
+        let before = *self.tunnel6.get_or_insert(now);
+        let moved = |field, before, now| Err(Error::Moved { field, before, now });
+        if before.tunnel != now.tunnel {
+            return moved("pools.tunnel", before.tunnel.into(), now.tunnel.into());
+        }
+        if before.tunnel6 != now.tunnel6 {
+            return moved("pools.tunnel6", before.tunnel6.into(), now.tunnel6.into());
+        }
         Ok(())
     }
 
     fn give_plants(&mut self, state: &State, config: &Config) -> Result<(), Error> {
-        let pool = config.pools.virtual_;
-        let mut space = FreeSpace::new(pool);
+        let Pools { virtual_, virtual6, .. } = config.pools;
+        let (mut space, mut space6) = (FreeSpace::new(virtual_.into()), FreeSpace::new(virtual6.into()));
         for (id, plant) in &self.plants {
             for subnet in plant.subnets.values() {
-                if !space.reserve(subnet.virtual_) {
+                let (field, pool) = config.pools.virtual_for(&subnet.virtual_);
+                if !space.reserve(subnet.virtual_) && !space6.reserve(subnet.virtual_) {
                     return Err(Error::OutsidePool {
-                        field: "pools.virtual",
+                        field,
                         given: subnet.virtual_.to_string(),
                         owner: format!("plant {id}"),
                         pool,
@@ -382,16 +439,19 @@ impl Allocations {
                 self.plants.insert(id.clone(), Plant { id: number, operator, subnets: BTreeMap::new() });
             }
             let Some(given) = self.plants.get_mut(id) else { continue };
-            if config.plant_port(given.id).is_none() {
+            if plant.uplink.interface().is_none() && config.plant_port(given.id).is_none() {
                 return Err(Error::Ports { plant: id.clone(), id: given.id, base: config.plants.listen_port_base });
             }
             for real in &plant.subnets {
                 if given.subnets.contains_key(real) {
                     continue;
                 }
+                let (field, pool) = config.pools.virtual_for(real);
+                let space = if real.addr().is_ipv4() { &mut space } else { &mut space6 };
                 let virtual_ = space.allocate(real.prefix_len()).ok_or_else(|| Error::VirtualPool {
+                    field,
                     pool,
-                    size: 1 << (32 - pool.prefix_len()),
+                    holds: real.prefix_len().checked_sub(pool.prefix_len()).map_or(0, |bits| 1 << bits),
                     plant: id.clone(),
                     subnet: *real,
                 })?;
@@ -474,6 +534,48 @@ mod tests {
     }
 
     #[test]
+    fn a_subnet_gets_its_twin_from_the_pool_of_its_family() {
+        let mut document = example::json();
+        for plant in 0..2 {
+            document["plants"][plant]["subnets"] = json!(["192.168.1.0/24", "fd00:1::/64", "2001:db8::/48"]);
+        }
+        let given = Allocations::default().extended(&example::parse(&document), &config(&[])).unwrap();
+        let twins = |plant: &str| -> Vec<String> {
+            given.plants()[plant].subnets.iter().map(|(real, s)| format!("{real} {}", s.virtual_)).collect()
+        };
+        assert_eq!(
+            twins("north"),
+            ["192.168.1.0/24 10.128.0.0/24", "2001:db8::/48 fd76:7600::/48", "fd00:1::/64 fd76:7600:1::/64"]
+        );
+        assert_eq!(
+            twins("south"),
+            ["192.168.1.0/24 10.128.1.0/24", "2001:db8::/48 fd76:7600:2::/48", "fd00:1::/64 fd76:7600:1:1::/64"],
+            "C1"
+        );
+    }
+
+    #[test]
+    fn a_file_of_a_version_without_ipv6_is_read_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allocations.json");
+        let old = r#"{"format":1,"next":{"peer":2,"plant":2,"route":2,"route_set":1},
+            "peers":{"certificate-a":{"id":1,"address":"100.64.0.2","user":"user-a","organisations":["alpha"]}},
+            "plants":{"north":{"id":1,"operator":"alpha",
+                "subnets":{"192.168.1.0/24":{"id":1,"virtual":"10.128.0.0/24"}}}},
+            "route_sets":{}}"#;
+        fs::write(&path, old).unwrap();
+        let mut document = example::json();
+        document["plants"][0]["subnets"] = json!(["192.168.1.0/24", "fd00:1::/64"]);
+        let next = Allocations::read(&path).unwrap().extended(&example::parse(&document), &config(&[])).unwrap();
+        let subnets: Vec<_> =
+            next.plants()["north"].subnets.values().map(|subnet| subnet.virtual_.to_string()).collect();
+        assert_eq!(subnets, ["10.128.0.0/24", "fd76:7600::/64"]);
+        assert_eq!(next.peers()["certificate-a"].address, Ipv4Addr::new(100, 64, 0, 2));
+        next.write(&path).unwrap();
+        assert_eq!(Allocations::read(&path).unwrap(), next);
+    }
+
+    #[test]
     fn the_file_brings_everything_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("allocations.json");
@@ -501,6 +603,12 @@ mod tests {
             ("/peers/certificate-b/address", json!("100.64.0.2"), "the address 100.64.0.2"),
             ("/plants/north/id", json!(0), "the plant id 0"),
             ("/plants/north/subnets/192.168.1.0~124/id", json!(2), "the route id 2"),
+            (
+                "/plants/north/subnets/192.168.1.0~124/virtual",
+                json!("10.128.0.0/25"),
+                "is not as large as 192.168.1.0/24",
+            ),
+            ("/plants/north/subnets/192.168.1.0~124/virtual", json!("fd00::/24"), "is not as large as 192.168.1.0/24"),
         ] {
             let mut file = serde_json::to_value(&given).unwrap();
             *file.pointer_mut(pointer).unwrap() = value;
@@ -564,27 +672,67 @@ mod tests {
         assert_eq!(given(&small, &document).unwrap().peers().len(), 5, "all but one fit");
 
         let error = given(&[("virtual", "10.128.0.0/24")], &example::json()).unwrap_err();
-        assert!(error.contains("no room for a /24 in 10.128.0.0/24 (256 addresses)"), "{error}");
-        assert!(error.contains("plant south") && error.contains("widen pools.virtual"), "{error}");
+        assert!(error.contains("no room for a /24 in 10.128.0.0/24, which is as large as 1 of them"), "{error}");
+        assert!(error.contains("plant south") && error.contains("widen pools.virtual so"), "{error}");
+
+        let mut document = example::json();
+        document["plants"][0]["subnets"] = json!(["fd00:1::/48"]);
+        let error = given(&[("virtual6", "fd99::/64")], &document).unwrap_err();
+        assert!(error.starts_with("pools.virtual6: no room for a /48 in fd99::/64, which is as large as 0"), "{error}");
 
         let mut crowded = config(&[]);
         crowded.plants.listen_port_base = u16::MAX;
         let error = Allocations::default().extended(&example::state(), &crowded).unwrap_err();
         assert!(matches!(error, Error::Ports { id: 2, .. }), "{error}");
+        let mut document = example::json();
+        document["plants"][1]["uplink"] = json!({"kind": "interface", "interface": "eth1"});
+        let given = Allocations::default().extended(&example::parse(&document), &crowded).unwrap();
+        assert_eq!(given.plants()["south"].id, 2, "an interface of the host's needs no port");
     }
 
     #[test]
     fn a_pool_may_grow_but_not_move() {
-        let given = Allocations::default().extended(&example::state(), &config(&[])).unwrap();
-        let with = |changes: &[(&str, &str)]| given.extended(&example::state(), &config(changes));
+        let mut document = example::json();
+        document["plants"][0]["subnets"] = json!(["192.168.1.0/24", "fd00:1::/64"]);
+        let state = example::parse(&document);
+        let given = Allocations::default().extended(&state, &config(&[])).unwrap();
+        let with = |changes: &[(&str, &str)]| given.extended(&state, &config(changes));
         assert_eq!(with(&[("tunnel", "100.64.0.0/15"), ("source", "100.80.0.0/15")]).unwrap(), given);
         assert_eq!(with(&[("virtual", "10.0.0.0/8")]).unwrap(), given);
+        assert_eq!(with(&[("virtual6", "fd76:7600::/23")]).unwrap(), given);
         for changes in [
             [("tunnel", "100.65.0.0/16"), ("source", "100.80.0.0/16")],
             [("virtual", "10.0.0.0/9"), ("source", "100.80.0.0/16")],
+            [("virtual6", "fd77::/24"), ("source", "100.80.0.0/16")],
         ] {
             assert!(matches!(with(&changes), Err(Error::OutsidePool { .. })), "{changes:?}");
         }
+    }
+
+    #[test]
+    fn ipv6_tunnel_addresses_stay() {
+        let document = example::json();
+        let mut none = document.clone();
+        none["certificates"] = json!([]);
+        let begin = |certificates: &Value, changes: &[(&str, &str)]| {
+            Allocations::default().extended(&example::parse(certificates), &config(changes)).unwrap()
+        };
+        let moved = |given: &Allocations, changes: &[(&str, &str)]| {
+            given.extended(&example::parse(&document), &config(changes)).err().map(|error| error.to_string())
+        };
+        let other = [("tunnel6", "fd00:1::/64"), ("source6", "fd00:2::/64")];
+        assert_eq!(moved(&begin(&none, &[]), &other), None, "nobody has one");
+        let error = moved(&begin(&document, &[]), &other).unwrap();
+        assert!(error.starts_with("pools.tunnel6: begins at fd00:1::, but began at fd76:706e:6777::"), "{error}");
+        let wider = [("tunnel6", "fd76:706e:6777::/60"), ("source6", "fd76:706e:6778::/60")];
+        assert_eq!(moved(&begin(&document, &[]), &wider), None);
+        let narrower = [("tunnel6", "fd76:706e:6777::/112"), ("source6", "fd76:706e:6778::/112")];
+        assert_eq!(moved(&begin(&document, &[]), &narrower), None, "the host numbers fit");
+
+        // The new pool has every address, but under another host number.
+        let given = begin(&document, &[("tunnel", "100.65.0.0/16")]);
+        let error = moved(&given, &[("tunnel", "100.64.0.0/15"), ("source", "100.80.0.0/15")]).unwrap();
+        assert!(error.starts_with("pools.tunnel: begins at 100.64.0.0, but began at 100.65.0.0"), "{error}");
     }
 
     #[test]
@@ -620,7 +768,9 @@ mod tests {
                 }
                 for (id, plant) in &state.plants {
                     for real in &plant.subnets {
-                        prop_assert_eq!(next.plants[id].subnets[real].virtual_.prefix_len(), real.prefix_len());
+                        let virtual_ = next.plants[id].subnets[real].virtual_;
+                        prop_assert_eq!(virtual_.prefix_len(), real.prefix_len());
+                        prop_assert_eq!(virtual_.max_prefix_len(), real.max_prefix_len());
                     }
                 }
                 prop_assert!(state.certificates.keys().all(|id| next.peers.contains_key(id)));
@@ -639,11 +789,15 @@ mod tests {
         let count = |ids: BTreeSet<u32>| ids.len();
         prop_assert_eq!(count(peers.iter().map(|peer| peer.id).collect()), peers.len());
         prop_assert_eq!(count(peers.iter().map(|peer| peer.address.to_bits()).collect()), peers.len());
+        let tunnel6: BTreeSet<_> = peers.iter().map(|peer| pools.tunnel6_of(peer.address)).collect();
+        prop_assert_eq!(tunnel6.len(), peers.len());
+        prop_assert!(tunnel6.iter().all(|at| pools.tunnel6.contains(at) && *at != pools.gateway6()));
         prop_assert_eq!(count(given.plants.values().map(|plant| plant.id).collect()), given.plants.len());
         prop_assert_eq!(count(subnets.iter().map(|subnet| subnet.id).collect()), subnets.len());
         prop_assert!(peers.iter().all(|peer| peer.id > 0 && pools.is_for_certificates(peer.address)));
         for (at, a) in subnets.iter().enumerate() {
-            prop_assert!(pools.virtual_.contains(&a.virtual_) && a.virtual_.trunc() == a.virtual_);
+            let (_, pool) = pools.virtual_for(&a.virtual_);
+            prop_assert!(pool.contains(&a.virtual_) && a.virtual_.trunc() == a.virtual_);
             for b in &subnets[..at] {
                 prop_assert!(!a.virtual_.contains(&b.virtual_) && !b.virtual_.contains(&a.virtual_));
             }
@@ -653,9 +807,17 @@ mod tests {
 
     /// Some certificates and plants out of a few, the plants with some subnets out of a few.
     fn documents() -> impl Strategy<Value = Value> {
-        const SUBNETS: [&str; 5] =
-            ["192.168.1.0/24", "172.16.0.0/13", "192.168.2.128/25", "192.168.3.7/32", "192.168.8.0/21"];
-        (vec(any::<bool>(), 12), vec(proptest::option::of(0..32_u8), 6)).prop_map(|(certificates, plants)| {
+        const SUBNETS: [&str; 8] = [
+            "192.168.1.0/24",
+            "172.16.0.0/13",
+            "192.168.2.128/25",
+            "192.168.3.7/32",
+            "192.168.8.0/21",
+            "2001:db8::/32",
+            "fd00:1::/64",
+            "fd00:2::7/128",
+        ];
+        (vec(any::<bool>(), 12), vec(proptest::option::of(any::<u8>()), 6)).prop_map(|(certificates, plants)| {
             let mut document = empty();
             let mut push = |list: &str, record: Value| document[list].as_array_mut().unwrap().push(record);
             for (at, there) in certificates.into_iter().enumerate() {
@@ -668,7 +830,7 @@ mod tests {
             }
             for (at, bits) in plants.into_iter().enumerate() {
                 let Some(bits) = bits else { continue };
-                let subnets: Vec<_> = (0..5).filter(|bit| bits & 1 << bit != 0).map(|bit| SUBNETS[bit]).collect();
+                let subnets: Vec<_> = (0..8).filter(|bit| bits & 1 << bit != 0).map(|bit| SUBNETS[bit]).collect();
                 let uplink = json!({"kind": "host", "public_key": example::key(100 + at as u8)});
                 let id = format!("plant-{at}");
                 push("plants", json!({"id": id, "organisation": "alpha", "subnets": subnets, "uplink": uplink}));

@@ -3,19 +3,19 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    net::Ipv4Addr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
-use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
+pub use crate::pools::Pools;
 use crate::{
     datapath::Sizes,
     id::PlantId,
-    problem::{Problem, Problems},
+    problem::{Check, Problem, Problems},
     role::Role,
+    service::{self, Service, ServiceConfig},
     state::State,
 };
 
@@ -42,9 +42,12 @@ pub struct Config {
     /// Who gets routes.
     #[serde(default)]
     pub policy: PolicyConfig,
-    /// Sizes and times of the BPF maps.
+    /// Sizes and times of the BPF maps, and what the programs do besides forwarding.
     #[serde(default)]
     pub datapath: DatapathConfig,
+    /// What users may reach on this host itself; see [`Config::services`].
+    #[serde(default)]
+    pub services: Vec<ServiceConfig>,
 }
 
 /// `[users]`: the interface that users connect to.
@@ -74,19 +77,6 @@ pub struct Plants {
     pub mtu: u32,
 }
 
-/// `[pools]`: where addresses come from. IPv4 without host bits, disjoint, and apart from every plant's real subnets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Pools {
-    /// Tunnel IPs of certificates. The first host address is the gateway's.
-    pub tunnel: Ipv4Net,
-    /// What a plant sees instead of the tunnel pool: the same host bits, in this region's prefix.
-    pub source: Ipv4Net,
-    /// Virtual subnets of plants.
-    #[serde(rename = "virtual")]
-    pub virtual_: Ipv4Net,
-}
-
 /// `[policy]`: who gets routes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -95,13 +85,14 @@ pub struct PolicyConfig {
     pub route_roles: BTreeSet<Role>,
 }
 
-/// `[datapath]`: sizes and times of the BPF maps. Sizes count for maps that are made; see [`Sizes`] for their meaning.
+/// `[datapath]`: sizes and times of the BPF maps, and what the programs do besides forwarding. Sizes count for maps
+/// that are made; see [`Sizes`] for their meaning.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatapathConfig {
     /// Folder of the pins, on a BPF file system.
     pub pin_dir: PathBuf,
-    /// Certificates.
+    /// Tunnel addresses of certificates, two for each.
     pub peers_max: u32,
     /// Routes over all route sets.
     pub routes_max: u32,
@@ -119,9 +110,41 @@ pub struct DatapathConfig {
     pub events_bytes: u32,
     /// When an idle flow ends.
     pub idle_seconds: IdleSeconds,
+    /// What one certificate may ask of the gateway.
+    pub limits: Limits,
+    /// What becomes of a packet that is refused.
+    pub refusals: Refusals,
+    /// What becomes of a new flow that cannot be recorded.
+    pub unrecorded: Unrecorded,
 }
 
 impl DatapathConfig {
+    fn check(&self, check: &mut Check) {
+        check.that(self.pin_dir.is_absolute(), "datapath.pin_dir", || {
+            format!("{:?} is not absolute; use a path such as \"/sys/fs/bpf/vpn\"", self.pin_dir)
+        });
+        check.range("datapath.flows_max", self.flows_max, 1024..=16_777_216);
+        check.range("datapath.peers_max", self.peers_max, 16..=1_048_576);
+        check.range("datapath.routes_max", self.routes_max, 64..=16_777_216);
+        check.range("datapath.plants_max", self.plants_max, 1..=65_535);
+        check.range("datapath.closed_max", self.closed_max, 64..=16_777_216);
+        check.range("datapath.denials_max", self.denials_max, 64..=1_048_576);
+        check.range("datapath.fragments_max", self.fragments_max, 64..=1_048_576);
+        check.range("datapath.events_bytes", self.events_bytes, 65_536..=1 << 30);
+        check.that(self.events_bytes.is_power_of_two(), "datapath.events_bytes", || {
+            format!("{} is not a power of two; use {}", self.events_bytes, self.events_bytes.next_power_of_two())
+        });
+        check.range("datapath.idle_seconds.tcp", self.idle_seconds.tcp, IDLE);
+        check.range("datapath.idle_seconds.udp", self.idle_seconds.udp, IDLE);
+        check.range("datapath.idle_seconds.icmp", self.idle_seconds.icmp, IDLE);
+        check.range("datapath.idle_seconds.tcp_transitory", self.idle_seconds.tcp_transitory, IDLE);
+        check.range("datapath.idle_seconds.tcp_closed", self.idle_seconds.tcp_closed, IDLE);
+        check.range("datapath.limits.new_flows_per_second", self.limits.new_flows_per_second, LIMIT);
+        check.range("datapath.limits.live_flows", self.limits.live_flows, 1..=16_777_216);
+        check.range("datapath.limits.answers_per_second", self.limits.answers_per_second, LIMIT);
+        check.range("datapath.limits.denials_per_minute", self.limits.denials_per_minute, LIMIT);
+    }
+
     /// The sizes alone.
     #[must_use]
     pub const fn sizes(&self) -> Sizes {
@@ -148,6 +171,44 @@ pub struct IdleSeconds {
     pub udp: u32,
     /// ICMP queries. The default is the least that RFC 5508 (REQ-2) allows.
     pub icmp: u32,
+    /// TCP that is opening or half closed. The default is what RFC 5382 (REQ-5) asks of a translator.
+    pub tcp_transitory: u32,
+    /// TCP after RST or both FINs: long enough for what was under way and for a last acknowledgement.
+    pub tcp_closed: u32,
+}
+
+/// `[datapath.limits]`: what one certificate may ask of the gateway, so that nobody has all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// New flows per second.
+    pub new_flows_per_second: u32,
+    /// Live flows.
+    pub live_flows: u32,
+    /// ICMP errors that the gateway sends to it, per second.
+    pub answers_per_second: u32,
+    /// Distinct refused destinations that are recorded per minute; further ones are counted together.
+    pub denials_per_minute: u32,
+}
+
+/// What becomes of a packet that is refused. It is recorded in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusals {
+    /// It is answered with ICMP "administratively prohibited".
+    Answer,
+    /// It is dropped in silence.
+    Drop,
+}
+
+/// What becomes of a new flow that cannot be recorded because the flow table is full. It is counted in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unrecorded {
+    /// Nothing passes that is not recorded.
+    Drop,
+    /// It passes all the same.
+    Forward,
 }
 
 fn users_interface() -> String {
@@ -166,16 +227,6 @@ const fn mtu() -> u32 {
 impl Default for Plants {
     fn default() -> Self {
         Self { listen_port_base: 51821, mtu: mtu() }
-    }
-}
-
-impl Default for Pools {
-    fn default() -> Self {
-        Self {
-            tunnel: Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 16),
-            source: Ipv4Net::new_assert(Ipv4Addr::new(100, 80, 0, 0), 16),
-            virtual_: Ipv4Net::new_assert(Ipv4Addr::new(10, 128, 0, 0), 9),
-        }
     }
 }
 
@@ -200,13 +251,22 @@ impl Default for DatapathConfig {
             fragments_max,
             events_bytes,
             idle_seconds: IdleSeconds::default(),
+            limits: Limits::default(),
+            refusals: Refusals::Answer,
+            unrecorded: Unrecorded::Drop,
         }
     }
 }
 
 impl Default for IdleSeconds {
     fn default() -> Self {
-        Self { tcp: 7440, udp: 300, icmp: 60 }
+        Self { tcp: 7440, udp: 300, icmp: 60, tcp_transitory: 240, tcp_closed: 10 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { new_flows_per_second: 200, live_flows: 4096, answers_per_second: 50, denials_per_minute: 256 }
     }
 }
 
@@ -252,11 +312,11 @@ impl Config {
             let path = error.path().to_string();
             Problem { path: if path == "." { String::new() } else { path }, message: error.inner().to_string() }
         })?;
-        Problems::none_of(config.problems())?;
+        config.check()?;
         Ok(config)
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn check(&self) -> Result<(), Problems> {
         let mut check = Check::default();
         check.that(!self.gateway.is_empty(), "gateway", || "is empty; give the host a name".into());
         check.that(!self.region.is_empty(), "region", || "is empty; name the region".into());
@@ -284,29 +344,33 @@ impl Config {
         });
         check.range("plants.mtu", self.plants.mtu, MTU);
         self.pools.check(&mut check);
-        let datapath = &self.datapath;
-        check.that(datapath.pin_dir.is_absolute(), "datapath.pin_dir", || {
-            format!("{:?} is not absolute; use a path such as \"/sys/fs/bpf/vpn\"", datapath.pin_dir)
-        });
-        check.range("datapath.flows_max", datapath.flows_max, 1024..=16_777_216);
-        check.range("datapath.peers_max", datapath.peers_max, 16..=1_048_576);
-        check.range("datapath.routes_max", datapath.routes_max, 64..=16_777_216);
-        check.range("datapath.plants_max", datapath.plants_max, 1..=65_535);
-        check.range("datapath.closed_max", datapath.closed_max, 64..=16_777_216);
-        check.range("datapath.denials_max", datapath.denials_max, 64..=1_048_576);
-        check.range("datapath.fragments_max", datapath.fragments_max, 64..=1_048_576);
-        check.range("datapath.events_bytes", datapath.events_bytes, 65_536..=1 << 30);
-        check.that(datapath.events_bytes.is_power_of_two(), "datapath.events_bytes", || {
-            format!(
-                "{} is not a power of two; use {}",
-                datapath.events_bytes,
-                datapath.events_bytes.next_power_of_two()
-            )
-        });
-        check.range("datapath.idle_seconds.tcp", datapath.idle_seconds.tcp, IDLE);
-        check.range("datapath.idle_seconds.udp", datapath.idle_seconds.udp, IDLE);
-        check.range("datapath.idle_seconds.icmp", datapath.idle_seconds.icmp, IDLE);
-        check.problems
+        self.datapath.check(&mut check);
+        service::check(&self.services, &self.pools, &self.users.interface, &mut check);
+        check.end()
+    }
+
+    /// What users may reach on this host itself, whatever their rights are. IPv4 alone: the host's own stack has IPv6
+    /// switched off on the users' interface.
+    #[must_use]
+    pub fn services(&self) -> Vec<Service> {
+        self.services.iter().filter_map(|service| service.service(&self.pools)).collect()
+    }
+
+    /// Checks that nothing in `state` is in the way of what this host has of its own: pools, services, and the users'
+    /// interface.
+    ///
+    /// # Errors
+    /// All that is, each with the field of this configuration.
+    pub fn check_state(&self, state: &State) -> Result<(), Problems> {
+        let mut check = Check::default();
+        self.pools.check_state(state, &mut check);
+        service::check_state(&self.services(), &self.pools, state, &mut check);
+        for (id, plant) in &state.plants {
+            check.that(plant.uplink.interface() != Some(&self.users.interface), "users.interface", || {
+                format!("{:?} is also the uplink of plant {id}; use another name here or there", self.users.interface)
+            });
+        }
+        check.end()
     }
 
     /// The file of the allocations.
@@ -325,6 +389,12 @@ impl Config {
     #[must_use]
     pub fn plant_key_file(&self, plant: &PlantId) -> PathBuf {
         self.state_dir.join("keys").join(format!("{plant}.key"))
+    }
+
+    /// The file of the interfaces that are borrowed from the host.
+    #[must_use]
+    pub fn borrowed_file(&self) -> PathBuf {
+        self.state_dir.join("borrowed.json")
     }
 
     /// The file that a running agent holds locked.
@@ -355,95 +425,21 @@ const MTU: RangeInclusive<u32> = 1280..=8920;
 
 const IDLE: RangeInclusive<u32> = 1..=604_800;
 
-impl Pools {
-    /// The gateway's own address towards users: the first host address of the tunnel pool.
-    #[must_use]
-    pub fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.tunnel.network().to_bits() | 1)
-    }
-
-    /// Whether a certificate may have `address`: inside the tunnel pool, and none of the network, the gateway and the
-    /// broadcast.
-    #[must_use]
-    pub fn is_for_certificates(&self, address: Ipv4Addr) -> bool {
-        self.tunnel.contains(&address)
-            && ![self.tunnel.network(), self.gateway(), self.tunnel.broadcast()].contains(&address)
-    }
-
-    /// Checks that no plant uses an address of a pool.
-    ///
-    /// # Errors
-    /// One problem for each plant's subnet and pool that overlap.
-    pub fn check_state(&self, state: &State) -> Result<(), Problems> {
-        let mut problems = Vec::new();
-        for (id, plant) in &state.plants {
-            for subnet in &plant.subnets {
-                for (name, pool) in self.named() {
-                    if overlap(subnet, &IpNet::V4(pool)) {
-                        let message = format!(
-                            "subnet {subnet} of plant {id} overlaps {pool}; move the pool in the agent's configuration \
-                             to a range that no plant uses"
-                        );
-                        problems.push(Problem { path: name.to_owned(), message });
-                    }
-                }
-            }
-        }
-        Problems::none_of(problems)
-    }
-
-    fn named(&self) -> [(&'static str, Ipv4Net); 3] {
-        [("pools.tunnel", self.tunnel), ("pools.source", self.source), ("pools.virtual", self.virtual_)]
-    }
-
-    fn check(&self, check: &mut Check) {
-        let pools = self.named();
-        for ((name, pool), lengths) in pools.iter().zip([8..=29, 8..=29, 8..=32]) {
-            check.that(pool.trunc() == *pool, name, || format!("{pool} has host bits set; use {}", pool.trunc()));
-            check.that(lengths.contains(&pool.prefix_len()), name, || {
-                format!("{pool} has prefix length {}; use {} to {}", pool.prefix_len(), lengths.start(), lengths.end())
-            });
-        }
-        for (at, (name, pool)) in pools.iter().enumerate() {
-            for (other, before) in &pools[..at] {
-                check.that(!overlap(&IpNet::V4(*pool), &IpNet::V4(*before)), name, || {
-                    format!("{pool} overlaps {other}, which is {before}; the pools must be disjoint")
-                });
-            }
-        }
-        check.that(self.source.prefix_len() == self.tunnel.prefix_len(), "pools.source", || {
-            format!("{} must be as long as pools.tunnel, which is {}: host bits are kept", self.source, self.tunnel)
-        });
-    }
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
-}
-
-#[derive(Default)]
-struct Check {
-    problems: Vec<Problem>,
-}
-
-impl Check {
-    fn that(&mut self, fine: bool, path: &str, message: impl FnOnce() -> String) {
-        if !fine {
-            self.problems.push(Problem { path: path.to_owned(), message: message() });
-        }
-    }
-
-    fn range(&mut self, path: &str, value: u32, allowed: RangeInclusive<u32>) {
-        self.that(allowed.contains(&value), path, || {
-            format!("{value} is out of range; use {} to {}", allowed.start(), allowed.end())
-        });
-    }
-}
+/// How often something may happen in a second or minute.
+const LIMIT: RangeInclusive<u32> = 1..=1_000_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::example;
+
+    #[test]
+    fn the_users_interface_is_no_uplink() {
+        let mut document = example::json();
+        document["plants"][0]["uplink"] = serde_json::json!({"kind": "interface", "interface": "wg-users"});
+        let problems = example::config("").check_state(&example::parse(&document)).unwrap_err();
+        assert!(problems.to_string().starts_with("users.interface: \"wg-users\" is also the uplink"), "{problems}");
+    }
 
     const LEAST: &str = r#"
         gateway = "gateway-1"
@@ -463,8 +459,17 @@ mod tests {
         assert_eq!(config.pools.source.to_string(), "100.80.0.0/16");
         assert_eq!(config.pools.virtual_.to_string(), "10.128.0.0/9");
         assert_eq!(config.policy.route_roles, BTreeSet::from([Role::Operator]));
-        assert_eq!(config.datapath.idle_seconds, IdleSeconds { tcp: 7440, udp: 300, icmp: 60 });
-        assert_eq!(config.pools.gateway(), Ipv4Addr::new(100, 64, 0, 1));
+        assert_eq!(config.pools.tunnel6.to_string(), "fd76:706e:6777::/64");
+        assert_eq!(config.pools.source6.to_string(), "fd76:706e:6777:1::/64");
+        assert_eq!(config.pools.virtual6.to_string(), "fd76:7600::/24");
+        let idle = IdleSeconds { tcp: 7440, udp: 300, icmp: 60, tcp_transitory: 240, tcp_closed: 10 };
+        assert_eq!(config.datapath.idle_seconds, idle);
+        let limits =
+            Limits { new_flows_per_second: 200, live_flows: 4096, answers_per_second: 50, denials_per_minute: 256 };
+        assert_eq!(config.datapath.limits, limits);
+        assert_eq!((config.datapath.refusals, config.datapath.unrecorded), (Refusals::Answer, Unrecorded::Drop));
+        assert_eq!(config.services(), []);
+        assert_eq!(config.pools.gateway().to_string(), "100.64.0.1");
         assert_eq!(config.plant_port(1), Some(51821));
         assert_eq!(config.plant_port(65_535 - 51_821 + 1), Some(65_535));
         assert_eq!(config.plant_port(65_535 - 51_821 + 2), None);
@@ -481,6 +486,15 @@ mod tests {
             ("[pools]\nsource = \"100.64.0.0/16\"", "pools.source", "overlaps pools.tunnel"),
             ("[pools]\nvirtual = \"100.0.0.0/8\"", "pools.virtual", "disjoint"),
             ("[pools]\nsource = \"100.80.0.0/17\"", "pools.source", "as long as pools.tunnel"),
+            ("[pools]\ntunnel = \"240.0.0.0/16\"\nsource = \"10.0.0.0/16\"", "pools.tunnel", "in the reserved range"),
+            ("[pools]\ntunnel6 = \"10.0.0.0/8\"", "pools.tunnel6", "invalid"),
+            ("[pools]\ntunnel6 = \"fd00::1/64\"", "pools.tunnel6", "use fd00::/64"),
+            ("[pools]\ntunnel6 = \"fd76:706e:6777:1::/64\"", "pools.source6", "overlaps pools.tunnel6"),
+            ("[pools]\nvirtual6 = \"fd00::/8\"", "pools.virtual6", "disjoint"),
+            ("[pools]\nvirtual6 = \"::/1\"", "pools.virtual6", "use 8 to 128"),
+            ("[pools]\nvirtual6 = \"::ffff:0:0/96\"", "pools.virtual6", "in the IPv4-mapped range"),
+            ("[pools]\nsource6 = \"fd00::/72\"", "pools.source6", "as long as pools.tunnel6"),
+            ("[pools]\ntunnel6 = \"fd00::/113\"\nsource6 = \"fd01::/113\"", "pools.tunnel6", "at most 112"),
             ("[plants]\nlisten_port_base = 51820", "plants.listen_port_base", "use more than users.listen_port"),
             ("[plants]\nmtu = 900", "plants.mtu", "use 1280 to 8920"),
             ("[policy]\nroute_roles = [\"boss\"]", "policy.route_roles[0]", "`technical-manager`"),
@@ -488,6 +502,13 @@ mod tests {
             ("[datapath]\nevents_bytes = 100000", "datapath.events_bytes", "use 131072"),
             ("[datapath]\npin_dir = \"vpn\"", "datapath.pin_dir", "not absolute"),
             ("[datapath]\nidle_seconds = { tcp = 0 }", "datapath.idle_seconds.tcp", "use 1 to"),
+            ("[datapath]\nidle_seconds = { tcp_closed = 0 }", "datapath.idle_seconds.tcp_closed", "use 1 to"),
+            ("[datapath]\nlimits = { live_flows = 0 }", "datapath.limits.live_flows", "use 1 to 16777216"),
+            ("[datapath.limits]\nnew_flows_per_second = 1000001", "datapath.limits.new_flows_per_second", "1000000"),
+            ("[datapath.limits]\nanswers_per_second = 0", "datapath.limits.answers_per_second", "use 1 to"),
+            ("[datapath.limits]\ndenials_per_minute = 0", "datapath.limits.denials_per_minute", "use 1 to"),
+            ("[datapath]\nrefusals = \"reject\"", "datapath.refusals", "expected `answer` or `drop`"),
+            ("[datapath]\nunrecorded = \"answer\"", "datapath.unrecorded", "expected `drop` or `forward`"),
             ("[datapath]\nidle_seconds = { sctp = 1 }", "datapath.idle_seconds.sctp", "expected one of `tcp`"),
         ] {
             let problems = Config::parse(&format!("{LEAST}\n{extra}")).unwrap_err();
@@ -506,22 +527,5 @@ mod tests {
         }
         let missing = Config::parse(&LEAST.replace("region = \"eu\"", "")).unwrap_err();
         assert!(missing.to_string().contains("missing field `region`"), "{missing}");
-    }
-
-    #[test]
-    fn no_plant_may_use_an_address_of_a_pool() {
-        let state = example::state();
-        assert_eq!(Pools::default().check_state(&state), Ok(()));
-        let pools = Pools { virtual_: "192.168.0.0/16".parse().unwrap(), ..Pools::default() };
-        let problems = pools.check_state(&state).unwrap_err();
-        assert_eq!(problems.list().len(), 2, "one for each plant: {problems}");
-        assert!(problems.to_string().starts_with("pools.virtual: subnet 192.168.1.0/24 of plant north"), "{problems}");
-    }
-
-    #[test]
-    fn the_ends_of_the_tunnel_pool_are_not_for_certificates() {
-        let pools = Pools { tunnel: "10.1.2.0/29".parse().unwrap(), ..Pools::default() };
-        let usable: Vec<_> = (0..=9).filter(|at| pools.is_for_certificates(Ipv4Addr::new(10, 1, 2, *at))).collect();
-        assert_eq!(usable, [2, 3, 4, 5, 6]);
     }
 }

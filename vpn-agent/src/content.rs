@@ -5,61 +5,97 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use vpn_ebpf_common::{
     Address, Prefix,
-    gateway::{Gateway, IdleLimits, Limits},
+    gateway::{ANSWER_REFUSALS, FORWARD_UNRECORDED, Gateway, IdleLimits, Limits},
     peer::Peer,
-    plant::Plant,
+    plant::{MAX_SUBNETS, Plant, Subnet},
     route::{Route, V4_OFFSET},
+    service::ServiceKey,
 };
 
-use crate::{config::Config, datapath::fill::Content, tables::Tables};
+use crate::{
+    config::{Config, Refusals, Unrecorded},
+    datapath::fill::Content,
+    service::Service,
+    tables::{self, Tables},
+};
 
 /// The settings of this host, whose users' interface has this number.
 #[must_use]
 pub fn gateway(config: &Config, users: u32) -> Gateway {
     let idle = &config.datapath.idle_seconds;
-    let milliseconds = |seconds: u32| seconds * 1_000;
+    let limits = &config.datapath.limits;
+    let milliseconds = |seconds: u32| seconds.saturating_mul(1_000);
+    let answer = if config.datapath.refusals == Refusals::Answer { ANSWER_REFUSALS } else { 0 };
+    let forward = if config.datapath.unrecorded == Unrecorded::Forward { FORWARD_UNRECORDED } else { 0 };
     Gateway {
         users,
         users_mtu: config.users.mtu,
+        // Counted by who writes it.
         generation: 0,
-        options: 0,
-        tunnel: [prefix(IpNet::V4(config.pools.tunnel)); 2],
-        address: [Address([0; 4]); 2],
+        options: answer | forward,
+        tunnel: [prefix(config.pools.tunnel.into()), prefix(config.pools.tunnel6.into())],
+        address: [config.pools.gateway().into(), config.pools.gateway6().into()],
         idle: IdleLimits {
             tcp_ms: milliseconds(idle.tcp),
-            tcp_transitory_ms: milliseconds(240),
-            tcp_closed_ms: milliseconds(10),
+            tcp_transitory_ms: milliseconds(idle.tcp_transitory),
+            tcp_closed_ms: milliseconds(idle.tcp_closed),
             udp_ms: milliseconds(idle.udp),
             icmp_ms: milliseconds(idle.icmp),
         },
-        limits: Limits { new_flows_per_second: 200, live_flows: 4096, answers_per_second: 50, denials_per_window: 256, reserved: 0 },
+        limits: Limits {
+            new_flows_per_second: limits.new_flows_per_second,
+            live_flows: limits.live_flows,
+            answers_per_second: limits.answers_per_second,
+            denials_per_window: limits.denials_per_minute,
+            reserved: 0,
+        },
     }
 }
 
 /// The content of the maps that the agent writes.
 #[must_use]
 pub fn content(tables: &Tables, config: &Config) -> Content {
-    let source = prefix(IpNet::V4(config.pools.source));
-    let mtu = config.plants.mtu;
-    let peer = |peer: &crate::tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
+    let source = [prefix(config.pools.source.into()), prefix(config.pools.source6.into())];
+    let peer = |peer: &tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
     Content {
         peers: tables.peers.iter().map(|(address, of)| (Address::from(*address), peer(of))).collect(),
         route_sets: tables.route_sets.iter().map(|(id, routes)| (*id, route_set(routes))).collect(),
-        plants: tables
-            .plants
-            .iter()
-            .map(|(ifindex, plant)| (*ifindex, Plant { id: plant.plant_id, mtu, link_header: 0, subnet_count: 0, source: [source; 2], subnets: [vpn_ebpf_common::plant::Subnet::NONE; 16] }))
-            .collect(),
-        services: BTreeMap::new(),
+        plants: tables.plants.iter().map(|(ifindex, of)| (*ifindex, plant(of, source))).collect(),
+        services: config.services().iter().zip(1..).map(|(service, id)| (service_key(service), id)).collect(),
     }
 }
 
-fn route_set(routes: &[crate::tables::Route]) -> BTreeMap<(Address, u32), Route> {
-    let entry = |route: &crate::tables::Route| {
+fn plant(plant: &tables::Plant, source: [Prefix; 2]) -> Plant {
+    let mut subnets = [Subnet::NONE; MAX_SUBNETS];
+    for (to, (real, twin)) in subnets.iter_mut().zip(&plant.subnets) {
+        *to = Subnet { real: prefix(*real), twin: twin.network().into() };
+    }
+    Plant {
+        id: plant.plant_id,
+        mtu: plant.mtu,
+        link_header: plant.link_header,
+        subnet_count: plant.subnets.len() as u32,
+        source,
+        subnets,
+    }
+}
+
+fn service_key(service: &Service) -> ServiceKey {
+    ServiceKey {
+        address: service.address.into(),
+        port: service.port.to_be(),
+        protocol: service.protocol.number(),
+        reserved: 0,
+    }
+}
+
+fn route_set(routes: &[tables::Route]) -> BTreeMap<(Address, u32), Route> {
+    let entry = |route: &tables::Route| {
         let bits = bits(route.destination);
         let key = (Address::from(route.destination.network()), bits);
         let real = Prefix::new(Address::from(route.real), bits);
-        (key, Route { plant: route.plant_id, id: route.route_id, egress: route.ifindex, real, twin: Address([0; 4]) })
+        let twin = Address::from(route.virtual_base);
+        (key, Route { plant: route.plant_id, id: route.route_id, egress: route.ifindex, real, twin })
     };
     routes.iter().map(entry).collect()
 }
@@ -90,13 +126,17 @@ mod tests {
                 vec![tables::Route {
                     destination: "10.128.3.0/24".parse().unwrap(),
                     real: IpAddr::from([192, 168, 1, 0]),
+                    virtual_base: IpAddr::from([10, 128, 3, 0]),
                     plant_id: 2,
                     route_id: 9,
                     ifindex: 31,
                 }],
             )]),
             peers: BTreeMap::from([(IpAddr::from([100, 64, 0, 7]), tables::Peer { peer_id: 5, route_set: 4 })]),
-            plants: BTreeMap::from([(31, tables::Plant { plant_id: 2 })]),
+            plants: BTreeMap::from([(
+                31,
+                tables::Plant { plant_id: 2, mtu: 1420, link_header: 0, subnets: Vec::new() },
+            )]),
         };
         let content = content(&tables, &config);
         let address = |octets: [u8; 4]| Address::from(IpAddr::from(octets));

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use vpn_directory::{Directory, FORMAT, Peer, Plant, Subnet};
 
 use crate::{addressing::Allocations, config::Config, state::State};
@@ -19,6 +18,7 @@ pub fn directory(state: &State, allocations: &Allocations, config: &Config) -> D
             user: peer.user.to_string(),
             organisations: peer.organisations.iter().map(ToString::to_string).collect(),
             address: IpAddr::V4(peer.address),
+            address6: config.pools.tunnel6_of(peer.address),
             active: state.certificates.contains_key(id),
         })
         .collect();
@@ -34,7 +34,7 @@ pub fn directory(state: &State, allocations: &Allocations, config: &Config) -> D
                 .map(|(real, subnet)| Subnet {
                     id: subnet.id,
                     real: *real,
-                    virtual_: IpNet::V4(subnet.virtual_),
+                    virtual_: subnet.virtual_,
                     active: now.is_some_and(|plant| plant.subnets.contains(real)),
                 })
                 .collect();
@@ -69,11 +69,13 @@ mod tests {
         assert_eq!((first.gateway.as_str(), first.region.as_str(), first.revision), ("gateway-1", "eu", 7));
         assert!(first.peers.iter().all(|peer| peer.active) && first.plants.iter().all(|plant| plant.active));
         assert_eq!(first.peer(1).unwrap().organisations, ["alpha"]);
+        let addresses = (first.peer(1).unwrap().address.to_string(), first.peer(1).unwrap().address6.to_string());
+        assert_eq!(addresses, ("100.64.0.2".to_owned(), "fd76:706e:6777::2".to_owned()));
 
         let mut document = example::json();
         document["revision"] = json!(8);
         document["certificates"].as_array_mut().unwrap().remove(0);
-        document["plants"][0]["subnets"] = json!(["192.168.7.0/24"]);
+        document["plants"][0]["subnets"] = json!(["192.168.7.0/24", "2001:db8:1::/64"]);
         document["roles"].as_array_mut().unwrap().remove(1);
         document["plants"].as_array_mut().unwrap().remove(1);
         let state = example::parse(&document);
@@ -83,6 +85,7 @@ mod tests {
         assert_eq!((peer.user.as_str(), peer.active), ("user-a", false));
         assert_eq!(second.plant(2).map(|plant| plant.active), Some(false));
         let subnets: Vec<_> = second.plant(1).unwrap().subnets.iter().map(|s| (s.real.to_string(), s.active)).collect();
-        assert_eq!(subnets, [("192.168.1.0/24".to_owned(), false), ("192.168.7.0/24".to_owned(), true)]);
+        let expected = [("192.168.1.0/24", false), ("192.168.7.0/24", true), ("2001:db8:1::/64", true)];
+        assert_eq!(subnets, expected.map(|(real, active)| (real.to_owned(), active)));
     }
 }

@@ -11,7 +11,7 @@ use serde::{
     de::{self, MapAccess, value::MapAccessDeserializer},
 };
 
-use crate::{id, key, role::Role};
+use crate::{id, interface, key, role::Role};
 
 /// What the gateway shall do, as a whole. Every list must be there, be it empty: a document that was cut short must
 /// not pass for one that takes all permissions away.
@@ -49,10 +49,21 @@ pub struct Id(#[schemars(regex(pattern = id::PATTERN))] pub String);
 #[serde(transparent)]
 pub struct Key(#[schemars(regex(pattern = key::PATTERN))] pub String);
 
-/// An IPv4 subnet without host bits, from /8 to /32, for example `192.168.1.0/24`.
+/// A subnet without host bits: IPv4 from /8 to /32, for example `192.168.1.0/24`, or IPv6 from /32 to /128, for example
+/// `2001:db8:1::/64`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Subnet(#[schemars(regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/([89]|[12][0-9]|3[0-2])$"))] pub String);
+pub struct Subnet(#[schemars(regex(pattern = SUBNET))] pub String);
+
+const SUBNET: &str = concat!(
+    r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([89]|[12][0-9]|3[0-2])",
+    r"|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*/(3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-8]))$",
+);
+
+/// The name of a network interface: 1 to 15 bytes without spaces, `/` and `:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Interface(#[schemars(regex(pattern = interface::PATTERN))] pub String);
 
 /// An organisation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -86,7 +97,8 @@ pub struct Plant {
     /// The portfolio of the same organisation that the plant is in, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub portfolio: Option<Id>,
-    /// The subnets as the plant uses them. Those of one plant must not overlap; those of different plants may.
+    /// The subnets as the plant uses them, of either family, at most 16. Those of one plant must not overlap; those of
+    /// different plants may.
     pub subnets: Vec<Subnet>,
     /// How the plant's network is reached.
     pub uplink: Uplink,
@@ -100,6 +112,12 @@ pub enum Uplink {
     Host {
         /// Public key of the router on site.
         public_key: Key,
+    },
+    /// The plant is behind an Ethernet interface or VLAN of the gateway host. The host's administrator makes it, sets
+    /// it up, and gives it its addresses and the routes to the plant's subnets; the agent does none of this.
+    Interface {
+        /// Name of the interface; each is the uplink of one plant.
+        interface: Interface,
     },
 }
 

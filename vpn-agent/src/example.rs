@@ -53,6 +53,11 @@ pub fn key(number: u8) -> String {
 
 /// A configuration with its required fields and `more` of TOML.
 pub fn config(more: &str) -> Config {
+    Config::parse(&config_text(more)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// The text of a configuration with its required fields and `more` of TOML.
+pub fn config_text(more: &str) -> String {
     let least = r#"
         gateway = "gateway-1"
         region = "eu"
@@ -61,5 +66,5 @@ pub fn config(more: &str) -> Config {
         [users]
         private_key_file = "/nonexistent/users.key"
     "#;
-    Config::parse(&format!("{least}\n{more}")).unwrap_or_else(|problems| panic!("{problems}"))
+    format!("{least}\n{more}")
 }

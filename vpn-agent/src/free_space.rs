@@ -1,62 +1,72 @@
-//! The free part of an address pool, for subnets of any length.
+//! The free part of an address pool of either family, for subnets of any length.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// Free aligned blocks, split in halves as needed: each block is as large as it can be.
 pub struct FreeSpace {
-    /// First addresses of the free blocks, by prefix length.
-    blocks: BTreeMap<u8, BTreeSet<u32>>,
+    /// First addresses of the free blocks, by prefix length. All are of the pool's family.
+    blocks: BTreeMap<u8, BTreeSet<IpAddr>>,
 }
 
 impl FreeSpace {
     /// All of `pool`, which has no host bits.
     #[must_use]
-    pub fn new(pool: Ipv4Net) -> Self {
-        let whole = BTreeSet::from([pool.network().to_bits()]);
-        Self { blocks: BTreeMap::from([(pool.prefix_len(), whole)]) }
+    pub fn new(pool: IpNet) -> Self {
+        Self { blocks: BTreeMap::from([(pool.prefix_len(), BTreeSet::from([pool.network()]))]) }
     }
 
-    /// Takes `subnet` out. False, and nothing done, if it is not wholly free.
-    pub fn reserve(&mut self, subnet: Ipv4Net) -> bool {
+    /// Takes `subnet` out. False, and nothing done, if it is not wholly free; a subnet of the other family is not.
+    pub fn reserve(&mut self, subnet: IpNet) -> bool {
         let around = (0..=subnet.prefix_len()).rev().find_map(|length| {
             let block = supernet(subnet, length);
-            self.blocks.get(&length)?.contains(&block.network().to_bits()).then_some(block)
+            self.blocks.get(&length)?.contains(&block.network()).then_some(block)
         });
         let Some(block) = around else { return false };
         self.take(block, subnet);
         true
     }
 
-    /// Takes a subnet of this prefix length out of the smallest block that has room, the lowest of those.
-    pub fn allocate(&mut self, length: u8) -> Option<Ipv4Net> {
+    /// Takes a subnet of this prefix length out of the smallest block that has room, the lowest of those. None if there
+    /// is no such block, or no such length in the pool's family.
+    pub fn allocate(&mut self, length: u8) -> Option<IpNet> {
         let (block_length, base) = self
             .blocks
             .range(..=length)
             .rev()
             .find_map(|(block_length, bases)| Some((*block_length, *bases.first()?)))?;
-        let block = Ipv4Net::new_assert(base.into(), block_length);
-        let subnet = Ipv4Net::new_assert(base.into(), length);
-        self.take(block, subnet);
+        let subnet = IpNet::new(base, length).ok()?;
+        self.take(IpNet::new_assert(base, block_length), subnet);
         Some(subnet)
     }
 
     /// Removes the free `block` and returns what is left of it without `subnet`: the other half, of each halving.
-    fn take(&mut self, block: Ipv4Net, subnet: Ipv4Net) {
+    fn take(&mut self, block: IpNet, subnet: IpNet) {
         if let Some(bases) = self.blocks.get_mut(&block.prefix_len()) {
-            bases.remove(&block.network().to_bits());
+            bases.remove(&block.network());
         }
         for length in block.prefix_len() + 1..=subnet.prefix_len() {
-            let half = supernet(subnet, length).network().to_bits();
-            self.blocks.entry(length).or_default().insert(half ^ (1 << (32 - length)));
+            self.blocks.entry(length).or_default().insert(other_half(supernet(subnet, length)));
         }
     }
 }
 
 /// The subnet of this length that holds `subnet`, whose own length is at least that.
-fn supernet(subnet: Ipv4Net, length: u8) -> Ipv4Net {
-    Ipv4Net::new_assert(subnet.network(), length).trunc()
+fn supernet(subnet: IpNet, length: u8) -> IpNet {
+    IpNet::new_assert(subnet.network(), length).trunc()
+}
+
+/// The first address of the block that was one with `block` before they were halved. The length is not zero.
+fn other_half(block: IpNet) -> IpAddr {
+    let last_bit = block.max_prefix_len() - block.prefix_len();
+    match block.network() {
+        IpAddr::V4(base) => IpAddr::V4((base.to_bits() ^ (1 << last_bit)).into()),
+        IpAddr::V6(base) => IpAddr::V6((base.to_bits() ^ (1 << last_bit)).into()),
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    fn net(text: &str) -> Ipv4Net {
+    fn net(text: &str) -> IpNet {
         text.parse().unwrap()
     }
 
@@ -78,13 +88,20 @@ mod tests {
         assert_eq!(space.allocate(24), Some(net("10.0.2.0/24")), "10.0.1.0/24 is no longer whole");
         assert_eq!(space.allocate(17), None);
         assert_eq!(space.allocate(15), None, "larger than the pool");
+        assert_eq!(space.allocate(33), None, "no such length");
+
+        let mut space = FreeSpace::new(net("fd00::/24"));
+        assert_eq!(space.allocate(64), Some(net("fd00::/64")));
+        assert_eq!(space.allocate(32), Some(net("fd00:1::/32")));
+        assert_eq!(space.allocate(128), Some(net("fd00:0:0:1::/128")));
+        assert_eq!(space.allocate(64), Some(net("fd00:0:0:2::/64")), "fd00:0:0:1::/64 is no longer whole");
     }
 
     #[test]
     fn only_what_is_free_can_be_reserved() {
         let mut space = FreeSpace::new(net("10.0.0.0/16"));
         assert!(space.reserve(net("10.0.3.0/24")));
-        for taken in ["10.0.3.0/24", "10.0.3.0/25", "10.0.2.0/23", "10.1.0.0/24", "10.0.0.0/15"] {
+        for taken in ["10.0.3.0/24", "10.0.3.0/25", "10.0.2.0/23", "10.1.0.0/24", "10.0.0.0/15", "a00::/24"] {
             assert!(!space.reserve(net(taken)), "{taken}");
         }
         assert!(space.reserve(net("10.0.2.0/24")));
@@ -93,29 +110,48 @@ mod tests {
     proptest! {
         #[test]
         fn a_bitmap_agrees(requests in vec((any::<bool>(), 20..=26_u8, any::<u8>()), 1..80)) {
-            let pool = net("10.0.0.0/20");
-            let mut space = FreeSpace::new(pool);
-            // One entry for each /26 of the pool, which is the smallest asked for.
-            let mut taken = [false; 64];
-            for (fixed, length, at) in requests {
-                let size = 1_usize << (26 - length);
-                let free = |start: usize, taken: &[bool; 64]| !taken[start..start + size].contains(&true);
-                let start = if fixed {
-                    let start = usize::from(at) % (64 / size) * size;
-                    let subnet = Ipv4Net::new_assert((pool.network().to_bits() + 64 * start as u32).into(), length);
-                    prop_assert_eq!(space.reserve(subnet), free(start, &taken));
-                    free(start, &taken).then_some(start)
-                } else {
-                    let found = space.allocate(length);
-                    let possible = (0..64).step_by(size).any(|start| free(start, &taken));
-                    prop_assert_eq!(found.is_some(), possible, "/{}", length);
-                    found.map(|subnet| (subnet.network().to_bits() - pool.network().to_bits()) as usize / 64)
-                };
-                if let Some(start) = start {
-                    prop_assert!(free(start, &taken), "given twice");
-                    taken[start..start + size].fill(true);
+            // The same blocks at the same places of a pool of either family, in units of the smallest asked for.
+            for (pool, longer) in [(net("10.0.0.0/20"), 0), (net("fd00:0:0:a::/64"), 44)] {
+                let mut space = FreeSpace::new(pool);
+                let unit = u32::from(pool.max_prefix_len() - 26 - longer);
+                // One entry for each unit.
+                let mut taken = [false; 64];
+                for (fixed, length, at) in &requests {
+                    let size = 1_usize << (26 - length);
+                    let free = |start: usize, taken: &[bool; 64]| !taken[start..start + size].contains(&true);
+                    let start = if *fixed {
+                        let start = usize::from(*at) % (64 / size) * size;
+                        let base = bits(pool.network()) + ((start as u128) << unit);
+                        let subnet = IpNet::new_assert(address(pool, base), length + longer);
+                        prop_assert_eq!(space.reserve(subnet), free(start, &taken));
+                        free(start, &taken).then_some(start)
+                    } else {
+                        let found = space.allocate(length + longer);
+                        let possible = (0..64).step_by(size).any(|start| free(start, &taken));
+                        prop_assert_eq!(found.is_some(), possible, "/{}", length);
+                        found.map(|subnet| ((bits(subnet.network()) - bits(pool.network())) >> unit) as usize)
+                    };
+                    if let Some(start) = start {
+                        prop_assert!(free(start, &taken), "given twice");
+                        taken[start..start + size].fill(true);
+                    }
                 }
             }
+        }
+    }
+
+    fn bits(address: IpAddr) -> u128 {
+        match address {
+            IpAddr::V4(address) => address.to_bits().into(),
+            IpAddr::V6(address) => address.to_bits(),
+        }
+    }
+
+    /// The address of these bits in the family of `pool`.
+    fn address(pool: IpNet, bits: u128) -> IpAddr {
+        match pool {
+            IpNet::V4(_) => IpAddr::V4((bits as u32).into()),
+            IpNet::V6(_) => IpAddr::V6(bits.into()),
         }
     }
 }

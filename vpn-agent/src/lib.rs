@@ -1,12 +1,13 @@
 //! Control of one VPN gateway host: from the desired state to WireGuard peers and BPF maps.
 //!
 //! A change runs through the modules in this order: [`document`] (the file), [`validate`] to [`state`], [`addressing`]
-//! (ids and addresses), [`policy`] (who reaches what), [`tables`] and [`content`] (what the maps get). Those are pure and
-//! do no I/O besides the file of the allocations. [`run`] follows the file ([`watch`]) and writes the kernel through
-//! [`wireguard`] and [`datapath`], and keeps the kernel's own forwarding away ([`forwarding`]). [`status`] reads it all
-//! back.
+//! (ids and addresses), [`policy`] (who reaches what), [`tables`] and [`content`] (what the maps get). Those are pure
+//! and do no I/O besides the file of the allocations. [`run`] follows the file ([`watch`]) and writes the kernel
+//! through [`wireguard`] and [`datapath`], and keeps the kernel's own forwarding away ([`forwarding`]), also from
+//! interfaces of the host's ([`borrowed`]). [`status`] reads it all back.
 
 pub mod addressing;
+pub mod borrowed;
 pub mod cli;
 pub mod config;
 pub mod content;
@@ -18,11 +19,17 @@ mod example;
 pub mod forwarding;
 mod free_space;
 pub mod id;
+pub mod interface;
 pub mod key;
+#[cfg(test)]
+mod namespace;
 pub mod policy;
+pub mod pools;
 pub mod problem;
 pub mod role;
 pub mod run;
+pub mod service;
+pub mod special_ranges;
 pub mod state;
 pub mod status;
 pub mod tables;

@@ -102,7 +102,7 @@ fn check(file: &Path, config: Option<&Path>) -> anyhow::Result<ExitCode> {
 fn valid(text: &[u8], config: Option<&Config>) -> Result<State, Problems> {
     let state = State::parse(text)?;
     if let Some(config) = config {
-        config.pools.check_state(&state)?;
+        config.check_state(&state)?;
     }
     Ok(state)
 }

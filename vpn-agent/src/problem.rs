@@ -1,6 +1,6 @@
 //! What is wrong with an input, by field.
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 /// One thing that is wrong with an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,5 +53,35 @@ impl fmt::Display for Problems {
             write!(f, "{end}{problem}")?;
         }
         Ok(())
+    }
+}
+
+/// Collects what is wrong with an input.
+#[derive(Default)]
+pub(crate) struct Check {
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    /// A problem of the field `path`, unless all is fine.
+    pub fn that(&mut self, fine: bool, path: &str, message: impl FnOnce() -> String) {
+        if !fine {
+            self.problems.push(Problem { path: path.to_owned(), message: message() });
+        }
+    }
+
+    /// A problem of the field `path`, unless its value is in the range.
+    pub fn range(&mut self, path: &str, value: u32, allowed: RangeInclusive<u32>) {
+        self.that(allowed.contains(&value), path, || {
+            format!("{value} is out of range; use {} to {}", allowed.start(), allowed.end())
+        });
+    }
+
+    /// `Err` with the problems, if there are any.
+    ///
+    /// # Errors
+    /// The problems.
+    pub fn end(self) -> Result<(), Problems> {
+        Problems::none_of(self.problems)
     }
 }

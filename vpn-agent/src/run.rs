@@ -7,11 +7,16 @@
 //! 2. Peers lose in the maps what the state no longer gives them, and keys that are no longer a certificate's lose
 //!    its tunnel IP (requirements B4, A3). This needs no new id, address or interface; see [`Datapath::withdraw`].
 //! 3. New ids and addresses are on disk, then the directory file, before the kernel uses them.
-//! 4. Plants' interfaces are made down, get the program, and only then go up.
+//! 4. Plants' interfaces are made down, get the program, and only then go up. Those that are borrowed from the host are
+//!    as they are, and get the program.
 //! 5. The maps are filled: plants, new route sets, peers; then old route sets and plants that are gone.
 //! 6. Users' new WireGuard peers are added.
 //! 7. When nothing else is to do: WireGuard peers and interfaces that are gone are removed one by one, since each
-//!    removal waits for the packets in flight in the kernel. They carry nothing any more.
+//!    removal waits for the packets in flight in the kernel. They carry nothing any more. Borrowed interfaces are given
+//!    back.
+
+mod removal;
+mod uplinks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -31,8 +36,10 @@ use tokio::{
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
+use self::{removal::Removal, uplinks::Uplink};
 use crate::{
     addressing::{self, Allocations},
+    borrowed::{self, Borrowed},
     config::{Config, PLANT_INTERFACE_PREFIX},
     content,
     datapath::{self, Datapath, read::Maps as _, withdraw::Withdrawn},
@@ -41,9 +48,10 @@ use crate::{
     id::PlantId,
     key::{KeyFileError, PrivateKey, PublicKey},
     policy::Policy,
+    pools::Pools,
     problem::Problems,
-    state::{Certificate, Plant, State},
-    tables::Tables,
+    state::{Certificate, State},
+    tables::{self, Tables},
     watch::StateFile,
     wireguard::{self, AllowedIps, Changes, Link, WireGuard},
 };
@@ -96,6 +104,35 @@ pub enum Error {
         /// The id of the program that it has.
         found: Option<u32>,
     },
+    /// A plant's uplink is not there.
+    #[error(
+        "this host has no interface {interface}; make it, or correct `uplink.interface` of the plant (`ip link` shows \
+         the names)"
+    )]
+    NoInterface {
+        /// Its name.
+        interface: String,
+    },
+    /// A plant's uplink is known by another name, under which it could be another plant's as well.
+    #[error("{interface} is another name of {name}; use {name} as `uplink.interface` of the plant")]
+    AlternativeName {
+        /// What the state says.
+        interface: String,
+        /// Its own name.
+        name: String,
+    },
+    /// A plant's uplink has no Ethernet header.
+    #[error(
+        "{interface} is not an Ethernet interface, which an uplink of the kind `interface` must be; a WireGuard tunnel \
+         is an uplink of the kind `host`"
+    )]
+    NotEthernet {
+        /// Its name.
+        interface: String,
+    },
+    /// The file of the borrowed interfaces cannot be used.
+    #[error(transparent)]
+    Borrowed(#[from] borrowed::Error),
     /// The kernel's own forwarding cannot be kept away from an interface.
     #[error(transparent)]
     Forwarding(#[from] forwarding::Error),
@@ -139,8 +176,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut gateway = Host::start(config).await?;
     if forwarding::is_on_for_host() {
         warn!(
-            "net.ipv4.ip_forward is on, which this gateway does not need; its own interfaces are closed to it, but if \
-             nothing else on this host needs it, run `sysctl net.ipv4.ip_forward=0`"
+            "net.ipv4.ip_forward is on, which this gateway does not need; nothing that comes in by its interfaces is \
+             forwarded by the kernel, but what comes in by others could be, to users (if there are services) and to \
+             plants behind Ethernet interfaces; if nothing else on this host needs it, run \
+             `sysctl net.ipv4.ip_forward=0`"
         );
     }
     info!(gateway = gateway.config.gateway, region = gateway.config.region, "started");
@@ -173,7 +212,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
                 // While detached, what failed will not do better until somebody says so.
                 apply_at = (!complete && !gateway.is_detached()).then(|| Instant::now() + RETRY);
             }
-            _ = look.tick() => gateway.look(),
+            _ = look.tick() => if !gateway.look().await && state.is_some() {
+                apply_at = Some(Instant::now());
+            },
             () = gateway.remove_next(), if gateway.has_removals() => {}
         }
     }
@@ -236,8 +277,14 @@ pub struct Host {
     users: Option<Link>,
     /// Peers of the users' interface, those to be removed included; `None` if the kernel has to be asked.
     user_peers: Option<BTreeMap<PublicKey, AllowedIps>>,
-    /// Plants' interfaces that are up and have what they shall have.
+    /// Plants' interfaces that have what they shall have.
     plants: BTreeMap<PlantId, Uplink>,
+    /// Plants' former interfaces, which may still carry packets.
+    replaced: Vec<Uplink>,
+    /// Interfaces of the host's that are in use, or were and are to be given back.
+    borrowed: Borrowed,
+    /// Those of them of which it was said that they cannot be closed.
+    open_known: BTreeSet<String>,
     /// Whether interfaces of plants that are gone were looked for, of which an earlier run may have left some.
     leftovers_known: bool,
     removals: VecDeque<Removal>,
@@ -249,34 +296,19 @@ pub struct Host {
     _lock: File,
 }
 
-/// An interface of a plant and what it was made for.
-struct Uplink {
-    link: Link,
-    public_key: PublicKey,
-    allowed_ips: AllowedIps,
-}
-
-/// What carries no traffic any more and is in nobody's way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Removal {
-    Peer(Link, PublicKey),
-    Link(Link),
-}
-
-impl Removal {
-    fn link(&self) -> &Link {
-        match self {
-            Self::Peer(link, _) | Self::Link(link) => link,
-        }
-    }
-}
-
 impl Host {
     /// Opens everything and brings up the users' interface, with the peers that an earlier run left it.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let mut host = Self::open(config)?;
+        host.raise_users().await?;
+        Ok(host)
+    }
+
+    /// Without a look at interfaces.
+    fn open(config: Config) -> Result<Self, Error> {
         // The collector reads the directory file; nobody but the agent has business with the keys.
         for (folder, mode) in [(config.state_dir.clone(), 0o755), (config.state_dir.join("keys"), 0o700)] {
             let made = fs::DirBuilder::new().recursive(true).mode(mode).create(&folder);
@@ -284,8 +316,9 @@ impl Host {
         }
         let lock = lock(&config.lock_file())?;
         let allocations = Allocations::read(&config.allocations_file())?;
+        let borrowed = Borrowed::read(&config.borrowed_file())?;
         let datapath = Datapath::open(&config.datapath.pin_dir, &config.datapath.sizes())?;
-        let mut host = Self {
+        Ok(Self {
             config,
             wireguard: WireGuard::open()?,
             datapath,
@@ -293,14 +326,15 @@ impl Host {
             users: None,
             user_peers: None,
             plants: BTreeMap::new(),
+            replaced: Vec::new(),
+            borrowed,
+            open_known: BTreeSet::new(),
             leftovers_known: false,
             removals: VecDeque::new(),
             removals_from: Instant::now(),
             detached_known: false,
             _lock: lock,
-        };
-        host.raise_users().await?;
-        Ok(host)
+        })
     }
 
     /// Makes the kernel do what `state` wants. Returns the plants whose interfaces could not be made, and why; nothing
@@ -311,7 +345,7 @@ impl Host {
     /// [`addressing::Error::OtherOperator`] the kernel was not touched; after any other what the state takes away is gone, as far as the kernel can be written at all. Calling again completes
     /// what was begun.
     pub async fn apply(&mut self, state: &State) -> Result<Vec<(PlantId, Error)>, Error> {
-        self.config.pools.check_state(state)?;
+        self.config.check_state(state)?;
         self.allocations.check_owners(state)?;
         let policy = Policy::compile(state, &self.config.policy.route_roles);
 
@@ -334,14 +368,21 @@ impl Host {
         self.datapath.is_detached()
     }
 
-    /// Looks whether something else has changed what keeps the gateway closed. Puts that right and says so, except
-    /// for [`datapath::detach`], which it only says.
-    pub fn look(&mut self) {
+    /// Looks whether something else has changed what keeps the gateway closed. Puts that right and says so, except for
+    /// [`datapath::detach`] and what is for the host's administrator to do, which it only says. Looks at the interfaces
+    /// of the host's as well: false if one has changed, so that [`Self::apply`] has something to do.
+    pub async fn look(&mut self) -> bool {
         let detached = self.is_detached();
         if detached && !self.detached_known {
             warn!("{}; nothing is forwarded until then", datapath::Error::Detached);
         }
         self.detached_known = detached;
+        self.close_tunnels_again();
+        self.close_borrowed_again();
+        self.look_at_borrowed().await
+    }
+
+    fn close_tunnels_again(&self) {
         // Who switches the host's forwarding on changes every interface, so one of them tells.
         let Some(users) = &self.users else { return };
         if forwarding::is_closed(&users.name) {
@@ -352,7 +393,8 @@ impl Host {
              interface; it is switched off again for the gateway's interfaces",
             users.name
         );
-        for link in self.plants.values().map(|uplink| &uplink.link).chain([users]) {
+        let tunnels = self.plants.values().filter(|uplink| !uplink.is_borrowed()).map(|uplink| &uplink.link);
+        for link in tunnels.chain([users]) {
             if let Err(error) = forwarding::close(&link.name) {
                 error!("{error}");
             }
@@ -390,14 +432,25 @@ impl Host {
         self.wireguard.set_mtu(&link, self.config.users.mtu).await?;
         self.wireguard.configure(&link, &key, self.config.users.listen_port).await?;
         self.datapath.configure(&content::gateway(&self.config, link.ifindex))?;
-        self.users = Some(self.open_for_traffic(&link, names::USERS).await?);
+        let link = self.open_for_traffic(&link, names::USERS).await?;
+        // With the address comes the host's route to users. Without it the host's own stack knows nothing of them.
+        let length = (!self.config.services.is_empty()).then(|| self.config.pools.tunnel.prefix_len());
+        self.wireguard.set_address(&link, self.config.pools.gateway(), length).await?;
+        self.users = Some(link);
         Ok(())
     }
 
-    /// The last step of every interface of ours: it goes up only with our program on it, and closed to the kernel's own
-    /// forwarding.
+    /// The last step of every interface that we make: it goes up only with our program on it, and closed to the
+    /// kernel's own forwarding.
     async fn open_for_traffic(&mut self, link: &Link, program: &'static str) -> Result<Link, Error> {
         forwarding::close(&link.name)?;
+        let link = self.attach(link, program).await?;
+        self.wireguard.set_up(&link).await?;
+        Ok(Link { up: true, ..link })
+    }
+
+    /// Attaches a program, and makes sure that it is the one that the interface has.
+    async fn attach(&mut self, link: &Link, program: &'static str) -> Result<Link, Error> {
         let attached = self.datapath.attach(program, &link.name)?;
         let gone = || wireguard::Error::Gone { interface: link.name.clone() };
         let now = self.wireguard.link(&link.name).await?.ok_or_else(gone)?;
@@ -407,19 +460,18 @@ impl Host {
         if now.program != Some(attached) {
             return Err(Error::ForeignProgram { interface: now.name, attached, found: now.program });
         }
-        self.wireguard.set_up(&now).await?;
-        Ok(Link { up: true, ..now })
+        Ok(now)
     }
 
     /// Step 2 in the maps.
     fn withdraw(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
         // What leads to a plant now may go on to do so; interfaces that are yet to be made are none of this step's.
         let in_kernel = self.datapath.plants()?;
-        let numbers: BTreeMap<_, _> = in_kernel.iter().map(|(ifindex, plant)| (plant.id, *ifindex)).collect();
-        let given = self.allocations.plants().iter();
-        let ifindexes = given.filter_map(|(id, given)| Some((id.clone(), *numbers.get(&given.id)?))).collect();
+        let by_number =
+            in_kernel.iter().map(|(ifindex, plant)| (plant.id, tables::Uplink { ifindex: *ifindex, mtu: plant.mtu }));
+        let uplinks = tables::Uplink::by_plant(&self.allocations, &by_number.collect());
         let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, policy, &ifindexes)?;
+        let tables = Tables::new(state, &mut next, &self.config.pools, policy, &uplinks)?;
         let content = content::content(&tables, &self.config);
         let Self { datapath, allocations, config, .. } = self;
         let withdrawn = datapath.withdraw(&content, || remember(allocations, next, config))?;
@@ -430,52 +482,10 @@ impl Host {
         Ok(())
     }
 
-    /// Step 4: every plant of the state has its interface, or is in the answer.
-    async fn raise_plants(&mut self, state: &State) -> Vec<(PlantId, Error)> {
-        let mut failed = Vec::new();
-        for (id, plant) in &state.plants {
-            let wanted = plant.uplink.public_key();
-            let ready = self.plants.get(id);
-            if ready.is_some_and(|uplink| uplink.public_key == wanted && uplink.allowed_ips == plant.subnets) {
-                continue;
-            }
-            match self.raise_plant(id, plant).await {
-                Ok(uplink) => {
-                    self.plants.insert(id.clone(), uplink);
-                }
-                Err(error) => {
-                    self.plants.remove(id);
-                    failed.push((id.clone(), error));
-                }
-            }
-        }
-        failed
-    }
-
-    async fn raise_plant(&mut self, id: &PlantId, plant: &Plant) -> Result<Uplink, Error> {
-        let number = self.allocations.plants().get(id).map(|given| given.id);
-        let number = number.expect("the allocations were extended by this state");
-        let port = self.config.plant_port(number);
-        let port = port.expect("a plant without a port is not allocated");
-        let key = PrivateKey::read_or_create(&self.config.plant_key_file(id))?;
-        let (public_key, allowed_ips) = (plant.uplink.public_key(), plant.subnets.clone());
-
-        let link = self.wireguard.ensure_link(&Config::plant_interface(number)).await?;
-        self.wireguard.set_mtu(&link, self.config.plants.mtu).await?;
-        self.wireguard.configure(&link, &key, port).await?;
-        let desired = BTreeMap::from([(public_key, allowed_ips.clone())]);
-        let obsolete = self.wireguard.reconcile_peers(&link, &desired).await?;
-        self.removals.retain(|removal| removal.link().ifindex != link.ifindex);
-        self.removals.extend(obsolete.into_iter().map(|key| Removal::Peer(link.clone(), key)));
-        let link = self.open_for_traffic(&link, names::PLANT).await?;
-        Ok(Uplink { link, public_key, allowed_ips })
-    }
-
     /// Step 5.
     fn fill(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
-        let ifindexes = self.plants.iter().map(|(id, uplink)| (id.clone(), uplink.link.ifindex)).collect();
         let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, policy, &ifindexes)?;
+        let tables = Tables::new(state, &mut next, &self.config.pools, policy, &self.uplinks())?;
         self.remember(next)?;
         self.datapath.fill(&content::content(&tables, &self.config))?;
         Ok(())
@@ -490,10 +500,10 @@ impl Host {
             Some(peers) => peers,
             None => self.wireguard.peers(&users).await?,
         };
-        let desired = self.desired_users(state);
+        let desired = desired_users(state, &self.allocations, &self.config.pools);
         let changes = Changes::between(&peers, &desired);
         self.wireguard.put_peers(&users, &changes.put).await?;
-        self.removals.retain(|removal| removal.link().ifindex != users.ifindex);
+        self.removals.retain(|removal| removal.interface() != users.name);
         self.removals.extend(changes.remove.iter().map(|key| Removal::Peer(users.clone(), *key)));
         // The kernel gives an allowed IP to one peer only, so the others have lost what was put.
         let moved: BTreeSet<_> = changes.put.iter().flat_map(|put| &put.allowed_ips).collect();
@@ -505,84 +515,6 @@ impl Host {
         self.users = Some(users);
         Ok(())
     }
-
-    fn desired_users(&self, state: &State) -> BTreeMap<PublicKey, AllowedIps> {
-        let peer = |(id, certificate): (_, &Certificate)| {
-            let address = self.allocations.peers().get(id)?.address;
-            Some((certificate.public_key, BTreeSet::from([IpNet::from(IpAddr::V4(address))])))
-        };
-        state.certificates.iter().filter_map(peer).collect()
-    }
-
-    /// Step 7 for plants that the state no longer has.
-    async fn retire_plants(&mut self, state: &State) -> Result<(), Error> {
-        self.plants.retain(|id, uplink| {
-            let stays = state.plants.contains_key(id);
-            if !stays {
-                self.removals.push_back(Removal::Link(uplink.link.clone()));
-            }
-            stays
-        });
-        let given = self.allocations.plants();
-        let wanted: BTreeSet<_> =
-            state.plants.keys().filter_map(|id| Some(Config::plant_interface(given.get(id)?.id))).collect();
-        if !self.leftovers_known {
-            let links = self.wireguard.wireguard_links().await?;
-            for name in self.datapath.pinned_interfaces()? {
-                if !links.iter().any(|link| link.name == name) {
-                    self.datapath.detach_interface(&name)?;
-                }
-            }
-            let to_go: BTreeSet<_> = self.removals.iter().map(|removal| removal.link().ifindex).collect();
-            let leftovers = links.into_iter().filter(|link| {
-                is_plant_interface(&link.name) && !wanted.contains(&link.name) && !to_go.contains(&link.ifindex)
-            });
-            self.removals.extend(leftovers.map(Removal::Link));
-            self.leftovers_known = true;
-        }
-        // A plant that came back needs its interface.
-        self.removals.retain(|removal| !matches!(removal, Removal::Link(link) if wanted.contains(&link.name)));
-        Ok(())
-    }
-
-    /// Whether [`Self::remove_next`] has something to do.
-    #[must_use]
-    pub fn has_removals(&self) -> bool {
-        !self.removals.is_empty()
-    }
-
-    /// Removes one peer or interface that carries no traffic any more. May be cancelled: it is then removed by a later
-    /// call.
-    pub async fn remove_next(&mut self) {
-        sleep_until(self.removals_from).await;
-        let Some(removal) = self.removals.front().cloned() else { return };
-        let result: Result<(), Error> = match &removal {
-            Removal::Peer(link, key) => {
-                // Whoever cancels this cannot know whether the kernel has done it, so it will be asked.
-                let peers = self.user_peers.take();
-                let result = self.wireguard.remove_peer(link, *key).await;
-                self.user_peers = peers;
-                if result.is_ok()
-                    && let Some(peers) = &mut self.user_peers
-                    && self.users.as_ref().is_some_and(|users| users.ifindex == link.ifindex)
-                {
-                    peers.remove(key);
-                }
-                result.map_err(Error::from)
-            }
-            Removal::Link(link) => match self.wireguard.delete_link(link).await {
-                // Only then: an interface that is up has its program.
-                Ok(()) => self.datapath.detach_interface(&link.name).map_err(Error::from),
-                Err(error) => Err(error.into()),
-            },
-        };
-        self.removals.pop_front();
-        if let Err(error) = result {
-            warn!("will be tried again: {error}");
-            self.removals.push_back(removal);
-            self.removals_from = Instant::now() + RETRY;
-        }
-    }
 }
 
 /// Writes new allocations to disk, where they must be before they are used.
@@ -592,6 +524,16 @@ fn remember(allocations: &mut Allocations, next: Allocations, config: &Config) -
         *allocations = next;
     }
     Ok(())
+}
+
+/// The peers that the users' interface shall have: each certificate that has an address may use it in either family.
+fn desired_users(state: &State, allocations: &Allocations, pools: &Pools) -> BTreeMap<PublicKey, AllowedIps> {
+    let peer = |(id, certificate): (_, &Certificate)| {
+        let address = allocations.peers().get(id)?.address;
+        let addresses = [address.into(), pools.tunnel6_of(address).into()];
+        Some((certificate.public_key, addresses.map(|address: IpAddr| IpNet::from(address)).into()))
+    };
+    state.certificates.iter().filter_map(peer).collect()
 }
 
 /// Locks the file, made where there is none, until the value is dropped or the process ends.
@@ -629,6 +571,20 @@ mod tests {
             assert_eq!(is_plant_interface(name), ours, "{name}");
         }
         assert!(is_plant_interface(&Config::plant_interface(7)));
+    }
+
+    #[test]
+    fn a_user_may_use_one_address_of_either_family() {
+        let (config, state) = (example::config(""), example::state());
+        let given = Allocations::default().extended(&state, &config).unwrap();
+        let peers = desired_users(&state, &given, &config.pools);
+        let of = |number: u8| -> Vec<String> {
+            peers[&PublicKey::from_bytes([number; 32])].iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(of(1), ["100.64.0.2/32", "fd76:706e:6777::2/128"]);
+        assert_eq!(of(2), ["100.64.0.3/32", "fd76:706e:6777::3/128"]);
+        assert_eq!(peers.len(), 2);
+        assert!(desired_users(&state, &Allocations::default(), &config.pools).is_empty(), "none has an address yet");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Plant {
     pub organisation: OrganisationId,
     /// A portfolio of the same organisation.
     pub portfolio: Option<PortfolioId>,
-    /// The subnets as the plant uses them: IPv4, without host bits, disjoint.
+    /// The subnets as the plant uses them: of either family, without host bits, disjoint.
     pub subnets: BTreeSet<IpNet>,
     /// How the plant's network is reached.
     pub uplink: Uplink,
@@ -58,14 +58,29 @@ pub enum Uplink {
         /// Public key of the router on site.
         public_key: PublicKey,
     },
+    /// The plant is behind an Ethernet interface of the host's, which the agent neither makes nor configures.
+    Interface {
+        /// Its name, which no other plant has.
+        interface: String,
+    },
 }
 
 impl Uplink {
-    /// Public key of the other end.
+    /// The name of the interface, where it is not the agent's own.
     #[must_use]
-    pub const fn public_key(&self) -> PublicKey {
+    pub fn interface(&self) -> Option<&str> {
         match self {
-            Self::Host { public_key } => *public_key,
+            Self::Host { .. } => None,
+            Self::Interface { interface } => Some(interface),
+        }
+    }
+
+    /// Bytes in front of the IP header of a packet on this uplink: none in a WireGuard tunnel, else an Ethernet header.
+    #[must_use]
+    pub const fn link_header(&self) -> u32 {
+        match self {
+            Self::Host { .. } => 0,
+            Self::Interface { .. } => 14,
         }
     }
 }

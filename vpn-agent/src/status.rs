@@ -8,7 +8,7 @@ mod text;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -20,6 +20,7 @@ use vpn_ebpf_common::Address;
 use self::kernel::{Device, Kernel, Maps};
 use crate::{
     addressing::Allocations,
+    borrowed::Borrowed,
     config::Config,
     datapath::read::FillLevel,
     key::PublicKey,
@@ -54,7 +55,7 @@ pub struct Status {
     pub maps: Option<Tables>,
 }
 
-/// A WireGuard interface.
+/// An interface that the gateway uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interface {
     /// Its name.
@@ -69,10 +70,10 @@ pub struct Interface {
     pub program_id: Option<u32>,
     /// Whether it is closed to the kernel's own forwarding, which knows no permissions.
     pub closed_to_forwarding: bool,
-    /// Public key of this end.
+    /// Public key of this end; `None` if it is not a WireGuard interface.
     pub public_key: Option<PublicKey>,
-    /// UDP port of this end.
-    pub listen_port: u16,
+    /// UDP port of this end; `None` if it is not a WireGuard interface.
+    pub listen_port: Option<u16>,
 }
 
 /// The XDP program of an interface.
@@ -96,6 +97,8 @@ pub struct Certificate {
     pub user: String,
     /// Tunnel IP.
     pub address: IpAddr,
+    /// IPv6 tunnel address.
+    pub address6: Ipv6Addr,
     /// The id of its route set; zero is the set without routes, `None` if PEERS does not have it.
     pub route_set: Option<u32>,
     /// How many routes that set has; `None` if PEERS does not have it.
@@ -111,12 +114,24 @@ pub struct Plant {
     pub plant: String,
     /// The organisation that operates it.
     pub operator: String,
-    /// Its interface on this host. The site's router needs the public key and the port.
+    /// How its network is reached.
+    pub uplink: UplinkKind,
+    /// Its interface on this host. The site's router needs the public key and the port, if there are any.
     pub interface: Interface,
     /// Active subnets.
     pub subnets: Vec<Subnet>,
     /// Its tunnel; `None` if WireGuard has no such peer.
     pub tunnel: Option<Tunnel>,
+}
+
+/// How a plant's network is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UplinkKind {
+    /// By a tunnel that the agent has made.
+    Host,
+    /// By an interface of the host's.
+    Interface,
 }
 
 /// A subnet of a plant.
@@ -184,7 +199,9 @@ impl Status {
     /// If WireGuard cannot be asked.
     pub async fn collect(config: &Config) -> Result<Self, Error> {
         let mut files = Files::read(config);
-        let kernel = Kernel::read(config, files.directory.as_ref(), &mut files.problems).await?;
+        let mut problems = std::mem::take(&mut files.problems);
+        let kernel = Kernel::read(config, &files, &mut problems).await?;
+        files.problems = problems;
         Ok(Self::of(config, files, &kernel, SystemTime::now()))
     }
 
@@ -199,7 +216,7 @@ impl Status {
             differences: Vec::new(),
             users: Interface::of(&config.users.interface, &kernel.devices),
             certificates: certificates(config, files.directory.as_ref(), kernel, now),
-            plants: plants(files.directory.as_ref(), kernel, now),
+            plants: plants(&files, kernel, now),
             maps: kernel.maps.as_ref().map(Tables::of),
         };
         status.differences = differences::of(&status, config, &files, kernel);
@@ -214,6 +231,7 @@ struct Files {
     directory: Option<Directory>,
     state: Option<State>,
     allocations: Option<Allocations>,
+    borrowed: Borrowed,
     problems: Vec<String>,
 }
 
@@ -228,6 +246,10 @@ impl Files {
             Ok(allocations) => files.allocations = Some(allocations),
             Err(error) => files.problems.push(error.to_string()),
         }
+        match Borrowed::read(&config.borrowed_file()) {
+            Ok(borrowed) => files.borrowed = borrowed,
+            Err(error) => files.problems.push(error.to_string()),
+        }
         let name = config.state.display();
         match fs::read(&config.state) {
             Ok(text) => match State::parse(&text) {
@@ -238,12 +260,30 @@ impl Files {
         }
         files
     }
+
+    /// The plants that the agent took up last.
+    fn active_plants(&self) -> impl Iterator<Item = &vpn_directory::Plant> {
+        self.directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active)
+    }
+
+    /// The interface of a plant: as the desired state has it, or if that cannot be used, as the agent has noted.
+    fn interface(&self, plant: &vpn_directory::Plant) -> (UplinkKind, String) {
+        let in_state = self.state.as_ref().and_then(|state| state.plants.get(plant.plant.as_str()));
+        let borrowed = match in_state {
+            Some(in_state) => in_state.uplink.interface(),
+            None => self.borrowed.of(&plant.plant),
+        };
+        match borrowed {
+            Some(name) => (UplinkKind::Interface, name.to_owned()),
+            None => (UplinkKind::Host, Config::plant_interface(plant.id)),
+        }
+    }
 }
 
 fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Vec<Certificate> {
     let mut tunnels = BTreeMap::new();
     if let Some(device) = kernel.devices.get(&config.users.interface) {
-        for peer in device.wireguard.peers.values() {
+        for peer in device.wireguard.iter().flat_map(|wireguard| wireguard.peers.values()) {
             tunnels.extend(peer.allowed_ips.iter().map(|allowed_ip| (allowed_ip.addr(), peer)));
         }
     }
@@ -258,6 +298,7 @@ fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel,
                 certificate: peer.certificate.clone(),
                 user: peer.user.clone(),
                 address: peer.address,
+                address6: peer.address6,
                 route_set,
                 routes: route_set.map(|set| lengths.get(&set).copied().unwrap_or_default()),
                 tunnel: tunnels.get(&peer.address).map(|peer| Tunnel::of(peer, now)),
@@ -268,16 +309,18 @@ fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel,
     certificates
 }
 
-fn plants(directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Vec<Plant> {
-    let plants = directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active);
-    plants
+fn plants(files: &Files, kernel: &Kernel, now: SystemTime) -> Vec<Plant> {
+    files
+        .active_plants()
         .map(|plant| {
-            let interface = Interface::of(&Config::plant_interface(plant.id), &kernel.devices);
+            let (uplink, name) = files.interface(plant);
+            let interface = Interface::of(&name, &kernel.devices);
             let peer = kernel.devices.get(&interface.name).and_then(Device::only_peer);
             let subnets = plant.subnets.iter().filter(|subnet| subnet.active);
             Plant {
                 plant: plant.plant.clone(),
                 operator: plant.operator.clone(),
+                uplink,
                 subnets: subnets.map(|subnet| Subnet { real: subnet.real, virtual_: subnet.virtual_ }).collect(),
                 tunnel: peer.map(|peer| Tunnel::of(peer, now)),
                 interface,
@@ -289,6 +332,7 @@ fn plants(directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Ve
 impl Interface {
     fn of(name: &str, devices: &BTreeMap<String, Device>) -> Self {
         let device = devices.get(name);
+        let wireguard = device.and_then(|device| device.wireguard.as_ref());
         let program_id = device.and_then(|device| device.link.program);
         Self {
             name: name.to_owned(),
@@ -297,8 +341,8 @@ impl Interface {
             program: Program::of(program_id, device.and_then(|device| device.pinned_program)),
             program_id,
             closed_to_forwarding: device.is_none_or(|device| device.closed_to_forwarding),
-            public_key: device.and_then(|device| device.wireguard.public_key),
-            listen_port: device.map_or(0, |device| device.wireguard.listen_port),
+            public_key: wireguard.and_then(|wireguard| wireguard.public_key),
+            listen_port: wireguard.map(|wireguard| wireguard.listen_port),
         }
     }
 }
@@ -376,26 +420,34 @@ mod tests {
         let state = example::state();
         let mut allocations = Allocations::default().extended(&state, &config).unwrap();
         let policy = Policy::compile(&state, &config.policy.route_roles);
-        let ifindexes = BTreeMap::from([("north".parse().unwrap(), 11), ("south".parse().unwrap(), 12)]);
-        let tables = tables::Tables::new(&state, &mut allocations, &policy, &ifindexes).unwrap();
+        let uplink = |ifindex| tables::Uplink { ifindex, mtu: 1420 };
+        let uplinks = BTreeMap::from([("north".parse().unwrap(), uplink(11)), ("south".parse().unwrap(), uplink(12))]);
+        let tables = tables::Tables::new(&state, &mut allocations, &config.pools, &policy, &uplinks).unwrap();
         let content = content(&tables, &config);
 
-        let peer = |number: u8, address: &str| {
-            let allowed_ips = [address.parse().unwrap()].into();
+        let peer = |number: u8, addresses: &[&str]| {
+            let allowed_ips = addresses.iter().map(|address| address.parse().unwrap()).collect();
             (PublicKey::from_bytes([number; 32]), Peer { allowed_ips, ..Peer::default() })
         };
-        let mut users = BTreeMap::from([peer(1, "100.64.0.2/32"), peer(2, "100.64.0.3/32")]);
+        let mut users = BTreeMap::from([
+            peer(1, &["100.64.0.2/32", "fd76:706e:6777::2/128"]),
+            peer(2, &["100.64.0.3/32", "fd76:706e:6777::3/128"]),
+        ]);
         let user_b = users.values_mut().next_back().unwrap();
         user_b.endpoint = Some("192.0.2.1:5000".parse().unwrap());
         user_b.latest_handshake = Some(now() - Duration::from_secs(42));
         (user_b.rx_bytes, user_b.tx_bytes) = (10, 20);
         let device = |name: &str, ifindex, port, peers| Device {
-            link: Link { name: name.into(), ifindex, kind: "wireguard".into(), mtu: 1420, up: true, program: Some(30) },
-            wireguard: wireguard::Device { public_key: Some(PublicKey::from_bytes([3; 32])), listen_port: port, peers },
+            link: link(name, ifindex),
+            wireguard: Some(wireguard::Device {
+                public_key: Some(PublicKey::from_bytes([3; 32])),
+                listen_port: port,
+                peers,
+            }),
             pinned_program: Some(30),
             closed_to_forwarding: true,
         };
-        let plant = |number| BTreeMap::from([peer(number, "192.168.1.0/24")]);
+        let plant = |number| BTreeMap::from([peer(number, &["192.168.1.0/24"])]);
         let devices = [
             device("wg-users", 7, 51820, users),
             device("wgp-1", 11, 51821, plant(100)),
@@ -404,6 +456,7 @@ mod tests {
         let kernel = Kernel {
             devices: devices.into_iter().map(|device| (device.link.name.clone(), device)).collect(),
             detached: false,
+            users_addresses: Vec::new(),
             maps: Some(Maps {
                 gateway: Some(crate::content::gateway(&config, 7)),
                 peers: content.peers,
@@ -425,9 +478,15 @@ mod tests {
             directory: Some(directory),
             state: Some(state),
             allocations: Some(allocations),
+            borrowed: Borrowed::default(),
             problems: Vec::new(),
         };
         (config, files, kernel)
+    }
+
+    fn link(name: &str, ifindex: u32) -> Link {
+        let (name, kind) = (name.to_owned(), "wireguard".to_owned());
+        Link { name, ifindex, kind, ethernet: false, mtu: 1420, up: true, program: Some(30) }
     }
 
     fn now() -> SystemTime {
@@ -449,9 +508,9 @@ interfaces
   wgp-2     up     attached  30  51822  AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=
 
 certificates
-  CERTIFICATE    USER    ADDRESS     ROUTE SET  ROUTES  HANDSHAKE  ENDPOINT        RECEIVED  SENT
-  certificate-a  user-a  100.64.0.2  1          2       never      -               0 B       0 B
-  certificate-b  user-b  100.64.0.3  2          3       42 s ago   192.0.2.1:5000  10 B      20 B
+  CERTIFICATE    USER    ADDRESS     IPV6 ADDRESS       ROUTE SET  ROUTES  HANDSHAKE  ENDPOINT        RECEIVED  SENT
+  certificate-a  user-a  100.64.0.2  fd76:706e:6777::2  1          2       never      -               0 B       0 B
+  certificate-b  user-b  100.64.0.3  fd76:706e:6777::3  2          3       42 s ago   192.0.2.1:5000  10 B      20 B
 
 plants
   PLANT  OPERATOR  INTERFACE  HANDSHAKE  ENDPOINT  RECEIVED  SENT
@@ -465,8 +524,8 @@ subnets
 
 route sets
   ID  ROUTES  PEERS
-  1   2       1
-  2   3       1
+  1   2       2
+  2   3       2
 
 counters
   VERDICT   PACKETS  BYTES
@@ -487,20 +546,39 @@ maps
     #[test]
     fn every_difference_is_named() {
         type Change = fn(&mut Kernel);
-        let rows: [(Change, &str); 15] = [
+        let rows: [(Change, &str); 18] = [
             (|kernel| drop(kernel.devices.remove("wgp-1")), "wgp-1 of plant north: there is no such interface"),
             (|kernel| device(kernel, "wgp-1").link.up = false, "wgp-1 of plant north is down"),
             (|kernel| device(kernel, "wg-users").link.program = None, "wg-users has no XDP program"),
             (|kernel| device(kernel, "wg-users").link.program = Some(99), "the XDP program 99, which is not ours"),
             (|kernel| device(kernel, "wgp-2").closed_to_forwarding = false, "wgp-2 of plant south is not closed"),
             (
-                |kernel| drop(device(kernel, "wg-users").wireguard.peers.pop_first()),
+                |kernel| drop(peers(kernel, "wg-users").pop_first()),
                 "certificate certificate-a: WireGuard has no peer with 100.64.0.2",
             ),
-            (|kernel| device(kernel, "wgp-1").wireguard.peers.clear(), "plant north: WireGuard has no peer on wgp-1"),
+            (
+                |kernel| {
+                    for peer in peers(kernel, "wg-users").values_mut() {
+                        peer.allowed_ips.pop_last();
+                    }
+                },
+                "certificate certificate-b: WireGuard has no peer with fd76:706e:6777::3",
+            ),
+            (|kernel| peers(kernel, "wgp-1").clear(), "plant north: WireGuard has no peer on wgp-1"),
             (
                 |kernel| maps(kernel).peers.retain(|at, _| *at != address([100, 64, 0, 2])),
                 "certificate certificate-a: 100.64.0.2 is not in PEERS",
+            ),
+            (
+                |kernel| maps(kernel).peers.retain(|at, _| at.to_ip().is_ipv4()),
+                "certificate certificate-a: fd76:706e:6777::2 is not in PEERS",
+            ),
+            (
+                |kernel| {
+                    let peers = maps(kernel).peers.iter_mut();
+                    peers.filter(|(at, _)| at.to_ip().is_ipv6()).for_each(|(_, peer)| peer.route_set = 2);
+                },
+                "certificate certificate-a: its routes in the kernel are not those of the state",
             ),
             (
                 |kernel| {
@@ -536,10 +614,66 @@ maps
     }
 
     #[test]
+    fn a_plant_behind_an_interface_of_the_hosts_has_no_tunnel_and_misses_none() {
+        let (config, mut files, mut kernel) = example_gateway();
+        let mut document = example::json();
+        document["plants"][0]["uplink"] = serde_json::json!({"kind": "interface", "interface": "eth1.10"});
+        files.state = Some(example::parse(&document));
+        kernel.devices.remove("wgp-1");
+        let mut eth1 = Device {
+            link: Link { ethernet: true, ..link("eth1.10", 11) },
+            wireguard: None,
+            pinned_program: Some(30),
+            closed_to_forwarding: true,
+        };
+        kernel.devices.insert("eth1.10".into(), eth1.clone());
+        let status = Status::of(&config, files, &kernel, now());
+        assert_eq!(status.differences, Vec::<String>::new());
+        let text = status.to_string();
+        for line in [
+            "  eth1.10   up     attached  30  -      -\n",
+            "  north  alpha     eth1.10    -          -         -         -\n",
+            "  south  beta      wgp-2      never      -         0 B       0 B\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!((&json["plants"][0]["uplink"], &json["plants"][1]["uplink"]), (&"interface".into(), &"host".into()));
+        assert_eq!(json["plants"][0]["interface"]["listen_port"], serde_json::Value::Null);
+
+        // The state cannot be read, but the agent has noted what it uses.
+        let (_, mut files, _) = example_gateway();
+        files.state = None;
+        let instance = crate::borrowed::Instance { boot: "a".into(), ifindex: 11 };
+        files.borrowed.lend("eth1.10", &"north".parse().unwrap(), instance, crate::forwarding::Found::default());
+        eth1.link.up = false;
+        eth1.closed_to_forwarding = false;
+        kernel.devices.insert("eth1.10".into(), eth1);
+        let differences = Status::of(&config, files, &kernel, now()).differences;
+        for part in
+            ["eth1.10 of plant north is down; it is an interface of the host's", "eth1.10 of plant north is not closed"]
+        {
+            assert!(differences.iter().any(|difference| difference.contains(part)), "{part}: {differences:?}");
+        }
+    }
+
+    #[test]
+    fn services_without_the_gateways_address_do_not_answer() {
+        let (_, files, mut kernel) = example_gateway();
+        let config = example::config("[[services]]\nprotocol = \"icmp-echo\"");
+        let (_, others, _) = example_gateway();
+        let differences = Status::of(&config, files, &kernel, now()).differences;
+        assert_eq!(differences.len(), 1, "{differences:?}");
+        assert!(differences[0].starts_with("wg-users does not have the address 100.64.0.1/16"), "{differences:?}");
+        kernel.users_addresses.push("100.64.0.1/16".parse().unwrap());
+        assert_eq!(Status::of(&config, others, &kernel, now()).differences, Vec::<String>::new());
+    }
+
+    #[test]
     fn a_gateway_that_never_ran_is_shown_as_such() {
         let config = example::config("");
         let files = Files { problems: vec!["bad file".into()], ..Files::default() };
-        let kernel = Kernel { devices: BTreeMap::new(), detached: true, maps: None };
+        let kernel = Kernel { devices: BTreeMap::new(), detached: true, users_addresses: Vec::new(), maps: None };
         let text = Status::of(&config, files, &kernel, now()).to_string();
         for line in [
             "revision none, in the file none",
@@ -554,6 +688,10 @@ maps
 
     fn device<'k>(kernel: &'k mut Kernel, name: &str) -> &'k mut Device {
         kernel.devices.get_mut(name).unwrap()
+    }
+
+    fn peers<'k>(kernel: &'k mut Kernel, name: &str) -> &'k mut BTreeMap<PublicKey, Peer> {
+        &mut device(kernel, name).wireguard.as_mut().unwrap().peers
     }
 
     fn maps(kernel: &mut Kernel) -> &mut Maps {

@@ -6,10 +6,11 @@ use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    addressing::{Allocations, Digest, Error},
+    addressing::{self, Allocations, Digest, Error},
     id::PlantId,
     policy::{Policy, Reach},
-    state::State,
+    pools::Pools,
+    state::{self, State},
 };
 
 /// The content of the maps PEERS, ROUTES and PLANTS.
@@ -17,7 +18,7 @@ use crate::{
 pub struct Tables {
     /// Routes by route-set id; each set sorted by destination, some empty. The content behind an id never changes.
     pub route_sets: BTreeMap<u32, Vec<Route>>,
-    /// Certificates by tunnel IP.
+    /// Certificates by tunnel address: each by its tunnel IP and by its IPv6 tunnel address.
     pub peers: BTreeMap<IpAddr, Peer>,
     /// Plants by ifindex of their interface.
     pub plants: BTreeMap<u32, Plant>,
@@ -30,6 +31,8 @@ pub struct Route {
     pub destination: IpNet,
     /// Where the destination's prefix leads to at the plant: the first address of the real subnet, which is as long.
     pub real: IpAddr,
+    /// The first address of the subnet's virtual twin, whether the destination is that or the real one.
+    pub virtual_base: IpAddr,
     /// The plant's number.
     pub plant_id: u32,
     /// The number of the plant's subnet, the same for its virtual and its real route.
@@ -48,14 +51,39 @@ pub struct Peer {
 }
 
 /// A plant with an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plant {
     /// The plant's number.
     pub plant_id: u32,
+    /// Largest packet that its interface takes, bytes.
+    pub mtu: u32,
+    /// Bytes in front of the IP header of a packet on its interface: 0 for WireGuard, 14 for Ethernet.
+    pub link_header: u32,
+    /// Its subnets, each as the plant uses it and its virtual twin. Longest prefix first, in the 128 bits of a mapped
+    /// address (an IPv4 /24 counts as a /120), then by real address.
+    pub subnets: Vec<(IpNet, IpNet)>,
+}
+
+/// The interface of a plant, where it is ready to carry packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its number.
+    pub ifindex: u32,
+    /// Largest packet that it takes, bytes.
+    pub mtu: u32,
+}
+
+impl Uplink {
+    /// Those of plants with a number in `by_number`.
+    #[must_use]
+    pub fn by_plant(allocations: &Allocations, by_number: &BTreeMap<u32, Self>) -> BTreeMap<PlantId, Self> {
+        let given = allocations.plants().iter();
+        given.filter_map(|(id, given)| Some((id.clone(), *by_number.get(&given.id)?))).collect()
+    }
 }
 
 impl Tables {
-    /// The tables for `state`, where `ifindexes` are the interfaces of plants that are ready to carry packets. A plant
+    /// The tables for `state`, where `uplinks` are the interfaces of plants that are ready to carry packets. A plant
     /// without one gets no route.
     ///
     /// Gives new route sets their ids in `allocations`, which have to be on disk before the tables are used. Ids of
@@ -66,14 +94,15 @@ impl Tables {
     pub fn new(
         state: &State,
         allocations: &mut Allocations,
+        pools: &Pools,
         policy: &Policy<'_>,
-        ifindexes: &BTreeMap<PlantId, u32>,
+        uplinks: &BTreeMap<PlantId, Uplink>,
     ) -> Result<Self, Error> {
         let mut sets: Vec<_> = policy
             .reaches
             .iter()
             .map(|reach| {
-                let routes = routes(state, allocations, reach, ifindexes);
+                let routes = routes(state, allocations, reach, uplinks);
                 (digest(&routes), routes)
             })
             .collect();
@@ -88,17 +117,25 @@ impl Tables {
             let given = allocations.peers().get(certificate);
             if let (Some(given), Some(Some(route_set))) = (given, ids.get(*at)) {
                 let peer = Peer { peer_id: given.id, route_set: *route_set };
-                tables.peers.insert(IpAddr::V4(given.address), peer);
+                tables.peers.insert(given.address.into(), peer);
+                tables.peers.insert(pools.tunnel6_of(given.address).into(), peer);
             }
         }
-        for (plant, ifindex) in ifindexes {
-            if let Some(given) = allocations.plants().get(plant)
-                && state.plants.contains_key(plant)
-            {
-                tables.plants.insert(*ifindex, Plant { plant_id: given.id });
+        for (id, uplink) in uplinks {
+            if let (Some(plant), Some(given)) = (state.plants.get(id), allocations.plants().get(id)) {
+                tables.plants.insert(uplink.ifindex, Plant::new(plant, given, uplink.mtu));
             }
         }
         Ok(tables)
+    }
+}
+
+impl Plant {
+    fn new(plant: &state::Plant, given: &addressing::Plant, mtu: u32) -> Self {
+        let twin = |real: &IpNet| Some((*real, given.subnets.get(real)?.virtual_));
+        let mut subnets: Vec<_> = plant.subnets.iter().filter_map(twin).collect();
+        subnets.sort_unstable_by_key(|(real, _)| (real.max_prefix_len() - real.prefix_len(), *real));
+        Self { plant_id: given.id, mtu, link_header: plant.uplink.link_header(), subnets }
     }
 }
 
@@ -107,12 +144,12 @@ fn routes(
     state: &State,
     allocations: &Allocations,
     reach: &Reach<'_>,
-    ifindexes: &BTreeMap<PlantId, u32>,
+    uplinks: &BTreeMap<PlantId, Uplink>,
 ) -> Vec<Route> {
     let mut routes = Vec::new();
     for id in &reach.plants {
-        let (Some(plant), Some(given), Some(ifindex)) =
-            (state.plants.get(*id), allocations.plants().get(*id), ifindexes.get(*id))
+        let (Some(plant), Some(given), Some(uplink)) =
+            (state.plants.get(*id), allocations.plants().get(*id), uplinks.get(*id))
         else {
             continue;
         };
@@ -121,11 +158,12 @@ fn routes(
             let to = |destination| Route {
                 destination,
                 real: subnet.network(),
+                virtual_base: given_subnet.virtual_.network(),
                 plant_id: given.id,
                 route_id: given_subnet.id,
-                ifindex: *ifindex,
+                ifindex: uplink.ifindex,
             };
-            routes.push(to(IpNet::V4(given_subnet.virtual_)));
+            routes.push(to(given_subnet.virtual_));
             if reach.real.get(subnet) == Some(id) {
                 routes.push(to(*subnet));
             }
@@ -142,6 +180,7 @@ fn digest(routes: &[Route]) -> Digest {
         hash_address(&mut hash, route.destination.network());
         hash.update([route.destination.prefix_len()]);
         hash_address(&mut hash, route.real);
+        hash_address(&mut hash, route.virtual_base);
         for number in [route.plant_id, route.route_id, route.ifindex] {
             hash.update(number.to_be_bytes());
         }
@@ -154,6 +193,7 @@ fn digest(routes: &[Route]) -> Digest {
     Digest(text)
 }
 
+/// In the form in which the two families are apart.
 fn hash_address(hash: &mut Sha256, address: IpAddr) {
     match address {
         IpAddr::V4(address) => hash.update(address.to_ipv6_mapped().octets()),
@@ -165,7 +205,8 @@ fn hash_address(hash: &mut Sha256, address: IpAddr) {
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::json;
+    use proptest::{collection::vec, prelude::*};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{example, role::Role};
@@ -196,7 +237,44 @@ mod tests {
             "C1, C2: both virtual subnets; the real one leads to north, which sorts first"
         );
         assert_eq!((peer("100.64.0.2").peer_id, peer("100.64.0.3").peer_id), (1, 2));
-        assert_eq!(tables.plants, BTreeMap::from([(11, Plant { plant_id: 1 }), (12, Plant { plant_id: 2 })]));
+        assert_eq!(peer("100.64.0.2"), peer("fd76:706e:6777::2"), "one certificate by either address");
+        assert_eq!(peer("100.64.0.3"), peer("fd76:706e:6777::3"));
+        assert_eq!(tables.peers.len(), 4);
+        let plants: Vec<_> = tables.plants.iter().map(|(ifindex, plant)| (*ifindex, plant.plant_id)).collect();
+        assert_eq!(plants, [(11, 1), (12, 2)]);
+    }
+
+    #[test]
+    fn a_plant_has_its_subnets_longest_first_and_its_kind_of_frames() {
+        let mut document = example::json();
+        document["plants"][0]["subnets"] = json!([
+            "10.0.0.0/10",
+            "2001:db8::/64",
+            "192.168.2.0/24",
+            "192.168.1.0/24",
+            "fd00::/120",
+            "2001:db8:1::7/128"
+        ]);
+        document["plants"][0]["uplink"] = json!({"kind": "interface", "interface": "eth1.10"});
+        let mut allocations = Allocations::default();
+        let tables = tables(&example::parse(&document), &mut allocations, &[("north", 11), ("south", 12)]);
+        let shown = |ifindex: u32| -> Vec<String> {
+            tables.plants[&ifindex].subnets.iter().map(|(real, virtual_)| format!("{real} {virtual_}")).collect()
+        };
+        assert_eq!(
+            shown(11),
+            [
+                "2001:db8:1::7/128 fd76:7600:0:1::/128",
+                "192.168.1.0/24 10.192.0.0/24",
+                "192.168.2.0/24 10.192.1.0/24",
+                "fd00::/120 fd76:7600:0:1::100/120",
+                "10.0.0.0/10 10.128.0.0/10",
+                "2001:db8::/64 fd76:7600::/64",
+            ]
+        );
+        assert_eq!(shown(12), ["192.168.1.0/24 10.192.2.0/24"]);
+        let kind = |ifindex: u32| (tables.plants[&ifindex].link_header, tables.plants[&ifindex].mtu);
+        assert_eq!((kind(11), kind(12)), ((14, 1411), (0, 1412)));
     }
 
     #[test]
@@ -205,7 +283,7 @@ mod tests {
         let tables = tables(&example::state(), &mut allocations, &[("south", 12)]);
         let plants: BTreeSet<_> = tables.route_sets.values().flatten().map(|route| route.plant_id).collect();
         assert_eq!(plants, BTreeSet::from([2]));
-        assert_eq!(tables.peers.len(), 2, "who has nothing to reach is still known, so that denials can name them");
+        assert_eq!(tables.peers.len(), 4, "who has nothing to reach is still known, so that denials can name them");
         assert_eq!(tables.plants.len(), 1);
     }
 
@@ -233,10 +311,228 @@ mod tests {
         }
     }
 
+    #[test]
+    fn another_virtual_twin_is_another_content() {
+        let route = |virtual_base: &str| Route {
+            destination: "192.168.1.0/24".parse().unwrap(),
+            real: "192.168.1.0".parse().unwrap(),
+            virtual_base: virtual_base.parse().unwrap(),
+            plant_id: 1,
+            route_id: 1,
+            ifindex: 1,
+        };
+        assert_ne!(digest(&[route("10.128.0.0")]), digest(&[route("10.128.1.0")]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_naive_look_up_agrees(world in worlds()) {
+            let World { document, reached, ready, probes } = world;
+            let state = example::parse(&document);
+            let mut allocations = Allocations::default();
+            let ready: Vec<_> = ready.iter().map(|at| (PLANTS[*at], 10 + *at as u32)).collect();
+            let tables = tables(&state, &mut allocations, &ready);
+            for (certificate, reached) in reached.iter().enumerate() {
+                let given = &allocations.peers()[format!("c{certificate}").as_str()];
+                let address6 = Pools::default().tunnel6_of(given.address);
+                let peers = [given.address.into(), IpAddr::V6(address6)].map(|at| tables.peers[&at]);
+                prop_assert_eq!(peers[0], peers[1]);
+                prop_assert_eq!(peers[0].peer_id, given.id);
+                let routes = &tables.route_sets[&peers[0].route_set];
+                for probe in &probes {
+                    let probe = probe.of(&allocations);
+                    let found = routes
+                        .iter()
+                        .filter(|route| route.destination.contains(&probe))
+                        .max_by_key(|route| route.destination.prefix_len())
+                        .map(|route| {
+                            let host = |base| with_host_of(base, route.destination.prefix_len(), probe);
+                            (route.ifindex, host(route.real), host(route.virtual_base))
+                        });
+                    prop_assert_eq!(found, naive(&state, &allocations, reached, &ready, probe), "{}", probe);
+                }
+            }
+            for (plant, ifindex) in ready {
+                let table = &tables.plants[&ifindex];
+                prop_assert_eq!(table.plant_id, allocations.plants()[plant].id);
+                let real: BTreeSet<_> = table.subnets.iter().map(|(real, _)| *real).collect();
+                prop_assert_eq!(&real, &state.plants[plant].subnets);
+                let given = &allocations.plants()[plant].subnets;
+                prop_assert!(table.subnets.iter().all(|(real, twin)| given[real].virtual_ == *twin));
+                // All addresses are as long as a mapped one here, so that one order serves both families.
+                let lengths = table.subnets.iter().map(|(real, _)| 128 - (real.max_prefix_len() - real.prefix_len()));
+                prop_assert!(lengths.is_sorted_by(|a, b| a >= b));
+            }
+        }
+    }
+
+    const PLANTS: [&str; 3] = ["p0", "p1", "p2"];
+
+    #[derive(Debug)]
+    struct World {
+        document: Value,
+        /// The plants that each certificate reaches.
+        reached: Vec<Vec<usize>>,
+        /// The plants that have an interface.
+        ready: Vec<usize>,
+        probes: Vec<Probe>,
+    }
+
+    /// An address to look up.
+    #[derive(Debug)]
+    enum Probe {
+        Address(IpAddr),
+        /// One in the virtual twin of a plant's subnet, as far as there is one, with these host bits.
+        Virtual {
+            plant: usize,
+            subnet: usize,
+            host: u128,
+        },
+    }
+
+    impl Probe {
+        fn of(&self, allocations: &Allocations) -> IpAddr {
+            match self {
+                Self::Address(address) => *address,
+                Self::Virtual { plant, subnet, host } => {
+                    let twins = allocations.plants()[PLANTS[*plant]].subnets.values();
+                    let twin = twins.map(|subnet| subnet.virtual_).nth(*subnet);
+                    twin.map_or(IpAddr::from([192, 0, 2, 1]), |twin| {
+                        with_host_of(twin.network(), twin.prefix_len(), address_like(twin.network(), *host))
+                    })
+                }
+            }
+        }
+    }
+
+    /// Where an address leads to, subnet by subnet: the interface, the address at the plant, and its virtual twin.
+    fn naive(
+        state: &State,
+        allocations: &Allocations,
+        reached: &[usize],
+        ready: &[(&str, u32)],
+        address: IpAddr,
+    ) -> Option<(u32, IpAddr, IpAddr)> {
+        let mut real: Option<(IpNet, &str)> = None;
+        for plant in reached.iter().map(|at| PLANTS[*at]) {
+            for subnet in &state.plants[plant].subnets {
+                if allocations.plants()[plant].subnets[subnet].virtual_.contains(&address) {
+                    return leads_to(allocations, ready, *subnet, plant, address);
+                }
+                let ours =
+                    reached.iter().map(|at| PLANTS[*at]).find(|other| state.plants[*other].subnets.contains(subnet));
+                // Who has precedence but no interface keeps its subnet from the others.
+                let is_route = ours == Some(plant) && ready.iter().any(|(ready, _)| *ready == plant);
+                let longer = real.is_none_or(|(best, _)| subnet.prefix_len() > best.prefix_len());
+                if subnet.contains(&address) && is_route && longer {
+                    real = Some((*subnet, plant));
+                }
+            }
+        }
+        let (subnet, plant) = real?;
+        leads_to(allocations, ready, subnet, plant, address)
+    }
+
+    fn leads_to(
+        allocations: &Allocations,
+        ready: &[(&str, u32)],
+        subnet: IpNet,
+        plant: &str,
+        address: IpAddr,
+    ) -> Option<(u32, IpAddr, IpAddr)> {
+        let (_, ifindex) = ready.iter().find(|(ready, _)| *ready == plant)?;
+        let twin = allocations.plants()[plant].subnets[&subnet].virtual_;
+        let host = |base: IpNet| with_host_of(base.network(), base.prefix_len(), address);
+        Some((*ifindex, host(subnet), host(twin)))
+    }
+
+    /// The address with the first `length` bits of `base` and the others of `host`.
+    fn with_host_of(base: IpAddr, length: u8, host: IpAddr) -> IpAddr {
+        let mask = |bits: u32| u128::MAX.checked_shr(bits).unwrap_or_default();
+        match (base, host) {
+            (IpAddr::V4(base), IpAddr::V4(host)) => {
+                let hosts = mask(96 + u32::from(length)) as u32;
+                IpAddr::V4((base.to_bits() & !hosts | host.to_bits() & hosts).into())
+            }
+            (IpAddr::V6(base), IpAddr::V6(host)) => {
+                let hosts = mask(length.into());
+                IpAddr::V6((base.to_bits() & !hosts | host.to_bits() & hosts).into())
+            }
+            _ => panic!("{base} and {host} are of two families"),
+        }
+    }
+
+    /// An address of these bits in the family of `other`.
+    fn address_like(other: IpAddr, bits: u128) -> IpAddr {
+        match other {
+            IpAddr::V4(_) => IpAddr::V4((bits as u32).into()),
+            IpAddr::V6(_) => IpAddr::V6(bits.into()),
+        }
+    }
+
+    /// Three plants with overlapping subnets of both families, three certificates with some of the plants, and
+    /// addresses in and around the subnets.
+    fn worlds() -> impl Strategy<Value = World> {
+        // One or none of each group: those of a group overlap, as they may not within a plant.
+        const GROUPS: [&[&str]; 4] = [
+            &["192.168.1.0/24", "192.168.0.0/16", "192.168.1.128/25"],
+            &["10.0.0.0/12", "10.1.2.3/32"],
+            &["fd00::/32", "fd00:0:1::/48", "fd00:0:1:2::/64", "fd00:0:1:2::80/121"],
+            &["2001:db8::/64", "2001:db8::1/128"],
+        ];
+        let subnets = (0..4_usize, 0..3_usize, 0..5_usize, 0..3_usize);
+        let real = (0..GROUPS.len(), 0..4_usize, any::<u128>(), 0..=32_u32).prop_map(|(group, at, host, keep)| {
+            let net: IpNet = GROUPS[group][at % GROUPS[group].len()].parse().unwrap();
+            // Mostly low host bits, so that shorter prefixes have something of the longer ones' too.
+            let host = address_like(net.network(), host >> (96 + keep.min(31)));
+            Probe::Address(with_host_of(net.network(), net.prefix_len(), host))
+        });
+        let virtual_ = (0..3_usize, 0..4_usize, any::<u128>()).prop_map(|(plant, subnet, host)| Probe::Virtual {
+            plant,
+            subnet,
+            host,
+        });
+        let probe = prop_oneof![real, virtual_, any::<IpAddr>().prop_map(Probe::Address)];
+        (vec(subnets, 3), vec(any::<[bool; 3]>(), 3), any::<[bool; 3]>(), vec(probe, 24)).prop_map(
+            |(subnets, reached, ready, probes)| {
+                let chosen = |bits: [bool; 3]| (0..3).filter(|at| bits[*at]).collect::<Vec<_>>();
+                let reached: Vec<_> = reached.into_iter().map(chosen).collect();
+                let plants = subnets.iter().enumerate().map(|(at, (a, b, c, d))| {
+                    let subnets: Vec<_> =
+                        GROUPS.iter().zip([a, b, c, d]).filter_map(|(group, at)| group.get(*at)).collect();
+                    let uplink = json!({"kind": "host", "public_key": example::key(100 + at as u8)});
+                    json!({"id": PLANTS[at], "organisation": "o", "subnets": subnets, "uplink": uplink})
+                });
+                let roles = reached.iter().enumerate().flat_map(|(user, plants)| {
+                    plants.iter().map(move |plant| {
+                        json!({"user": format!("u{user}"), "role": "operator", "on": {"plant": PLANTS[*plant]}})
+                    })
+                });
+                let users = |record: fn(u8) -> Value| (0..3).map(record).collect::<Vec<_>>();
+                let document = json!({
+                    "revision": 1, "organisations": [{"id": "o"}], "portfolios": [], "cooperations": [],
+                    "plants": plants.collect::<Vec<_>>(),
+                    "users": users(|at| json!({"id": format!("u{at}")})),
+                    "memberships": users(|at| {
+                        json!({"user": format!("u{at}"), "organisation": "o", "kind": "member", "access": "all"})
+                    }),
+                    "roles": roles.collect::<Vec<_>>(),
+                    "certificates": users(|at| {
+                        json!({"id": format!("c{at}"), "user": format!("u{at}"), "public_key": example::key(1 + at)})
+                    }),
+                });
+                World { document, reached, ready: chosen(ready), probes }
+            },
+        )
+    }
+
+    /// The tables with these interfaces; the MTU of each differs.
     fn tables(state: &State, allocations: &mut Allocations, ifindexes: &[(&str, u32)]) -> Tables {
-        *allocations = allocations.extended(state, &example::config("")).unwrap();
+        let config = example::config("");
+        *allocations = allocations.extended(state, &config).unwrap();
         let policy = Policy::compile(state, &BTreeSet::from([Role::Operator]));
-        let ifindexes = ifindexes.iter().map(|(plant, ifindex)| (plant.parse().unwrap(), *ifindex)).collect();
-        Tables::new(state, allocations, &policy, &ifindexes).unwrap()
+        let uplink = |ifindex: u32| Uplink { ifindex, mtu: 1400 + ifindex };
+        let uplinks = ifindexes.iter().map(|(plant, ifindex)| (plant.parse().unwrap(), uplink(*ifindex))).collect();
+        Tables::new(state, allocations, &config.pools, &policy, &uplinks).unwrap()
     }
 }

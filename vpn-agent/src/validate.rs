@@ -6,28 +6,34 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt::Display,
-    net::Ipv4Addr,
+    ops::RangeInclusive,
     str::FromStr,
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    document::{self, Document, Id, Key, Subnet},
+    document::{self, Document, Id, Interface, Key, Subnet},
     id::{CertificateId, NotAnId, OrganisationId, PlantId, PortfolioId, UserId},
+    interface,
     key::PublicKey,
     problem::{Problem, Problems},
     role::Role,
+    special_ranges,
     state::{Access, Certificate, Membership, Plant, Scope, State, Uplink},
 };
 
-/// Prefix lengths that a plant's subnet may have.
-pub const PREFIX_LENGTHS: std::ops::RangeInclusive<u8> = 8..=32;
+/// Prefix lengths that a plant's IPv4 subnet may have.
+pub const PREFIX_LENGTHS: RangeInclusive<u8> = 8..=32;
 
-/// The most subnets that one plant may have: with them, the plant's WireGuard peer still fits into one netlink message.
-pub const MAX_SUBNETS: usize = 1024;
+/// Prefix lengths that a plant's IPv6 subnet may have.
+pub const PREFIX_LENGTHS_6: RangeInclusive<u8> = 32..=128;
+
+/// The most subnets, of both families together, that one plant may have: the XDP programs look through all of them for
+/// a packet from the plant, and their number of steps is bounded.
+pub const MAX_SUBNETS: usize = 16;
 
 impl State {
     /// Reads a desired state from JSON.
@@ -137,6 +143,8 @@ struct Check {
     certificates: BTreeSet<CertificateId>,
     /// Where each public key was seen first.
     keys: BTreeMap<PublicKey, String>,
+    /// Where each interface of the host's was seen first.
+    interfaces: BTreeMap<String, String>,
 }
 
 impl Check {
@@ -216,18 +224,34 @@ impl Check {
                 self.portfolio(&format_args!("plants[{at}].portfolio"), portfolio, Some(&plant.organisation))
             });
             let subnets = self.subnets(at, &plant.subnets);
-            let document::Uplink::Host { public_key } = &plant.uplink;
-            let public_key = self.key(&format_args!("plants[{at}].uplink.public_key"), public_key);
-            if let (Ok(id), Some(organisation), Some(public_key)) = (plant.id.0.parse(), organisation, public_key) {
-                checked.insert(id, Plant { organisation, portfolio, subnets, uplink: Uplink::Host { public_key } });
+            let uplink = self.uplink(at, &plant.uplink);
+            if let (Ok(id), Some(organisation), Some(uplink)) = (plant.id.0.parse(), organisation, uplink) {
+                checked.insert(id, Plant { organisation, portfolio, subnets, uplink });
             }
         }
         checked
     }
 
+    fn uplink(&mut self, plant: usize, uplink: &document::Uplink) -> Option<Uplink> {
+        match uplink {
+            document::Uplink::Host { public_key } => {
+                let public_key = self.key(&format_args!("plants[{plant}].uplink.public_key"), public_key)?;
+                Some(Uplink::Host { public_key })
+            }
+            document::Uplink::Interface { interface } => {
+                let interface = self.interface(&format_args!("plants[{plant}].uplink.interface"), interface)?;
+                Some(Uplink::Interface { interface })
+            }
+        }
+    }
+
     fn subnets(&mut self, plant: usize, subnets: &[Subnet]) -> BTreeSet<IpNet> {
         if subnets.len() > MAX_SUBNETS {
-            let message = format!("{} subnets; a plant may have at most {MAX_SUBNETS}, join some", subnets.len());
+            let message = format!(
+                "{} subnets; a plant may have at most {MAX_SUBNETS}, of both families together; join some to shorter \
+                 prefixes",
+                subnets.len()
+            );
             self.problem(&format_args!("plants[{plant}].subnets"), message);
             return BTreeSet::new();
         }
@@ -444,6 +468,28 @@ impl Check {
         }
     }
 
+    /// A valid name of an interface that was not seen before.
+    fn interface(&mut self, path: &dyn Display, Interface(name): &Interface) -> Option<String> {
+        if let Err(message) = interface::check(name) {
+            self.problem(path, message);
+            return None;
+        }
+        match self.interfaces.entry(name.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(path.to_string());
+                Some(name.clone())
+            }
+            Entry::Occupied(before) => {
+                let message = format!(
+                    "{name:?} is also {}; an interface is the uplink of one plant, use a VLAN for each",
+                    before.get()
+                );
+                self.problem(path, message);
+                None
+            }
+        }
+    }
+
     fn problem(&mut self, path: &dyn Display, message: String) {
         self.problems.push(Problem { path: path.to_string(), message });
     }
@@ -451,29 +497,22 @@ impl Check {
 
 /// A plant's subnet, or what is wrong with it and what to write instead.
 fn subnet(text: &str) -> Result<IpNet, String> {
-    let allowed = format!("prefix lengths {} to {}", PREFIX_LENGTHS.start(), PREFIX_LENGTHS.end());
-    let net = match text.parse::<IpNet>() {
-        Ok(IpNet::V4(net)) => net,
-        Ok(IpNet::V6(_)) => return Err(format!("{text:?} is IPv6, which is not supported yet; use an IPv4 subnet")),
-        Err(_) => {
-            return Err(format!("{text:?} is not a subnet; use an IPv4 subnet such as \"192.168.1.0/24\", {allowed}"));
-        }
+    let Ok(net) = text.parse::<IpNet>() else {
+        return Err(format!("{text:?} is not a subnet; use one such as \"192.168.1.0/24\" or \"2001:db8:1::/64\""));
     };
     if net.trunc() != net {
         return Err(format!("{text:?} has host bits set; use {}", net.trunc()));
     }
-    if !PREFIX_LENGTHS.contains(&net.prefix_len()) {
-        return Err(format!("{text:?} has prefix length {}; use {allowed}", net.prefix_len()));
+    let lengths = if net.addr().is_ipv4() { PREFIX_LENGTHS } else { PREFIX_LENGTHS_6 };
+    if !lengths.contains(&net.prefix_len()) {
+        let (length, least, most) = (net.prefix_len(), lengths.start(), lengths.end());
+        return Err(format!("{text:?} has prefix length {length}; use prefix lengths {least} to {most}"));
     }
-    const NOT_UNICAST: [(Ipv4Net, &str); 4] = [
-        (Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8), "\"this network\""),
-        (Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8), "loopback"),
-        (Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4), "multicast"),
-        (Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4), "reserved"),
-    ];
-    match NOT_UNICAST.iter().find(|(range, _)| range.contains(&net.network())) {
-        Some((_, what)) => Err(format!("{text:?} is a {what} range; use the subnet that the plant's devices are in")),
-        None => Ok(IpNet::V4(net)),
+    match special_ranges::purpose(&net) {
+        Some(purpose) => {
+            Err(format!("{text:?} is in the {purpose} range; use the subnet that the plant's devices are in"))
+        }
+        None => Ok(net),
     }
 }
 
@@ -524,7 +563,7 @@ mod tests {
                 "/plants/0/uplink/kind",
                 json!("pigeon"),
                 "plants[0].uplink.kind",
-                "unknown variant `pigeon`, expected `host`",
+                "unknown variant `pigeon`, expected `host` or `interface`",
             ),
             ("/roles/0/role", json!("boss"), "roles[0].role", "`technical-manager`"),
             ("/roles/0/on", json!({"site": "north"}), "roles[0].on", "expected `plant` or `portfolio`"),
@@ -583,13 +622,52 @@ mod tests {
                 "plants[1].subnets[0]",
                 "host bits set; use 192.168.1.0/24",
             ),
-            ("/plants/1/subnets/0", json!("fd00::/64"), "plants[1].subnets[0]", "not supported yet"),
+            ("/plants/1/subnets/0", json!("fd00::1/64"), "plants[1].subnets[0]", "host bits set; use fd00::/64"),
+            ("/plants/1/subnets/0", json!("fd00::/31"), "plants[1].subnets[0]", "prefix lengths 32 to 128"),
+            ("/plants/1/subnets/0", json!("fd00::/129"), "plants[1].subnets[0]", "is not a subnet"),
+            ("/plants/1/subnets/0", json!("::/32"), "plants[1].subnets[0]", "in the reserved range"),
+            ("/plants/1/subnets/0", json!("::1/128"), "plants[1].subnets[0]", "in the reserved range"),
+            ("/plants/1/subnets/0", json!("fe80::/64"), "plants[1].subnets[0]", "link-local"),
+            ("/plants/1/subnets/0", json!("ff02::/64"), "plants[1].subnets[0]", "multicast"),
+            ("/plants/1/subnets/0", json!("::ffff:10.0.0.0/104"), "plants[1].subnets[0]", "IPv4-mapped"),
             ("/plants/1/subnets/0", json!("10.0.0.0/7"), "plants[1].subnets[0]", "prefix lengths 8 to 32"),
             ("/plants/1/subnets/0", json!("10.0.0.0"), "plants[1].subnets[0]", "is not a subnet"),
             ("/plants/1/subnets/0", json!("127.0.0.0/24"), "plants[1].subnets[0]", "loopback"),
             ("/plants/1/subnets/0", json!("224.1.0.0/24"), "plants[1].subnets[0]", "multicast"),
             ("/plants/1/subnets/1", json!("192.168.1.128/25"), "plants[1].subnets[1]", r#"overlaps "192.168.1.0/24""#),
             ("/plants/1/subnets/1", json!("192.168.1.0/24"), "plants[1].subnets[1]", "disjoint"),
+            (
+                "/plants/1/subnets",
+                json!(["fd00::/48", "192.168.1.0/24", "fd00:0:0:7::/64"]),
+                "plants[1].subnets[2]",
+                r#"overlaps "fd00::/48" (plants[1].subnets[0])"#,
+            ),
+            (
+                "/plants/1/subnets",
+                (0..17).map(|at| format!("fd00:{at}::/64")).collect(),
+                "plants[1].subnets",
+                "17 subnets; a plant may have at most 16",
+            ),
+            // Interfaces.
+            ("/plants/0/uplink", json!({"kind": "interface"}), "plants[0].uplink", "missing field `interface`"),
+            (
+                "/plants/0/uplink",
+                json!({"kind": "interface", "interface": "eth 1"}),
+                "plants[0].uplink.interface",
+                "is not an interface name",
+            ),
+            (
+                "/plants/0/uplink",
+                json!({"kind": "interface", "interface": "wgp-1"}),
+                "plants[0].uplink.interface",
+                "does not start with",
+            ),
+            (
+                "/plants/0/uplink",
+                json!({"kind": "interface", "interface": "eth1", "public_key": example::key(9)}),
+                "plants[0].uplink",
+                "unknown field `public_key`, expected `interface`",
+            ),
         ] {
             let problems = problems_with(&[(pointer, value.clone())]);
             let found = problems.iter().any(|problem| problem.path == path && problem.message.contains(part));
@@ -598,6 +676,39 @@ mod tests {
             assert!(problems.len() == 1 || pointer.ends_with("/id"), "{pointer} = {value}: {problems:?}");
         }
         assert!(problems_with(&[("/certificates/0/public_key", json!(other_key))]).is_empty(), "a rotation is fine");
+    }
+
+    #[test]
+    fn an_interface_is_the_uplink_of_one_plant() {
+        let uplink = |name: &str| json!({"kind": "interface", "interface": name});
+        let both =
+            |north, south| problems_with(&[("/plants/0/uplink", uplink(north)), ("/plants/1/uplink", uplink(south))]);
+        assert_eq!(both("eth1.10", "eth1.11"), []);
+        let problems = both("eth1.10", "eth1.10");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].path, "plants[1].uplink.interface");
+        assert!(problems[0].message.contains("also plants[0].uplink.interface"), "{problems:?}");
+    }
+
+    #[test]
+    fn subnets_of_both_families_are_kept() {
+        let mut document = example::json();
+        let subnets: Vec<_> = (0..8).flat_map(|at| [format!("fd00:{at}::/64"), format!("10.{at}.0.0/16")]).collect();
+        document["plants"][0]["subnets"] = json!(subnets);
+        let expected: BTreeSet<IpNet> = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
+        assert_eq!(example::parse(&document).plants["north"].subnets, expected, "as many as there may be");
+        document["plants"][0]["subnets"] = json!(["FD00:0::/128", "2001:db8::/32"]);
+        let kept: Vec<_> = example::parse(&document).plants["north"].subnets.iter().map(ToString::to_string).collect();
+        assert_eq!(kept, ["2001:db8::/32", "fd00::/128"]);
+    }
+
+    /// The schema is for editors, so it may take what is refused later, but it must not refuse what is taken.
+    #[test]
+    fn the_schema_knows_both_families_and_both_uplinks() {
+        let schema = serde_json::to_string(&schemars::schema_for!(Document)).unwrap();
+        for part in ["[0-9A-Fa-f]*:", r#""const":"interface""#, r#""const":"host""#] {
+            assert!(schema.contains(part), "{part}: {schema}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! WireGuard interfaces and their peers, through netlink.
+//! WireGuard interfaces and their peers, through netlink; and what is asked of interfaces of any kind.
 //!
 //! Only differences are written. Removing a peer waits for every packet in flight in the kernel (about 66 ms each), so
 //! additions and removals are separate calls, peers are never replaced as a whole, and an interface outlives the agent.
 
+mod address;
 mod changes;
 mod device;
 mod link;

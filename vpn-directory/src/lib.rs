@@ -11,7 +11,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The format written by this version. A reader refuses any other.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Names of the ids that this gateway's kernel maps use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +53,21 @@ pub struct Peer {
     pub organisations: Vec<String>,
     /// Tunnel IP of the certificate.
     pub address: IpAddr,
+    /// IPv6 tunnel address of the certificate.
+    pub address6: Ipv6Addr,
     /// Whether the desired state still has this certificate.
     pub active: bool,
+}
+
+impl Peer {
+    /// The tunnel address that talks to `other`: that of the same family.
+    #[must_use]
+    pub const fn address_towards(&self, other: IpAddr) -> IpAddr {
+        match other {
+            IpAddr::V4(_) => self.address,
+            IpAddr::V6(_) => IpAddr::V6(self.address6),
+        }
+    }
 }
 
 /// A plant and its subnets, behind one plant id.
@@ -220,8 +233,16 @@ mod tests {
         assert_eq!(directory.peer(8), None);
         assert_eq!(directory.plant(2).map(|plant| plant.plant.as_str()), Some("north"));
         let plant = |address: &str| directory.plant_of_virtual(address.parse().unwrap()).map(|plant| plant.id);
-        assert_eq!(plant("10.128.0.77"), Some(2));
-        assert_eq!(plant("192.168.1.77"), None);
+        assert_eq!((plant("10.128.0.77"), plant("fd76:7600::77")), (Some(2), Some(2)));
+        assert_eq!((plant("192.168.1.77"), plant("2001:db8:1::77")), (None, None));
+    }
+
+    #[test]
+    fn a_peer_talks_to_each_family_by_its_own_address() {
+        let directory = example();
+        let towards = |other: &str| directory.peers[0].address_towards(other.parse().unwrap()).to_string();
+        assert_eq!(towards("192.168.1.77"), "100.64.0.2");
+        assert_eq!(towards("2001:db8:1::77"), "fd76:706e:6777::2");
     }
 
     fn example() -> Directory {
@@ -235,19 +256,28 @@ mod tests {
                 certificate: "certificate-a".into(),
                 user: "user-a".into(),
                 organisations: vec!["alpha".into()],
-                address: "100.64.0.1".parse().unwrap(),
+                address: "100.64.0.2".parse().unwrap(),
+                address6: "fd76:706e:6777::2".parse().unwrap(),
                 active: true,
             }],
             plants: vec![Plant {
                 id: 2,
                 plant: "north".into(),
                 operator: "alpha".into(),
-                subnets: vec![Subnet {
-                    id: 4,
-                    real: "192.168.1.0/24".parse().unwrap(),
-                    virtual_: "10.128.0.0/24".parse().unwrap(),
-                    active: true,
-                }],
+                subnets: vec![
+                    Subnet {
+                        id: 4,
+                        real: "192.168.1.0/24".parse().unwrap(),
+                        virtual_: "10.128.0.0/24".parse().unwrap(),
+                        active: true,
+                    },
+                    Subnet {
+                        id: 5,
+                        real: "2001:db8:1::/64".parse().unwrap(),
+                        virtual_: "fd76:7600::/64".parse().unwrap(),
+                        active: true,
+                    },
+                ],
                 active: true,
             }],
         }

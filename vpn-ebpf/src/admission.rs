@@ -86,10 +86,7 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), 
             Age::Settling => return Err(Verdict::FlowIdle),
             // Without its ports no packet opens a flow.
             Age::Over if packet.part == Part::Later => return Err(Verdict::Fragment),
-            Age::Over => {
-                Entry::close(key, now)?;
-                replaces = true;
-            }
+            Age::Over => replaces = true,
         }
     } else if packet.part == Part::Later {
         return Err(Verdict::Fragment);
@@ -100,12 +97,16 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), 
     open(attempt, key, flow, replaces)
 }
 
-/// Opens a flow within the peer's limits; `replaces` if another one under the same key was just closed.
+/// Opens a flow within the peer's limits; `replaces` if another one under the same key is over.
 #[inline(never)]
 fn open(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, replaces: bool) -> Result<(), Verdict> {
     let &Attempt { gateway, ref peer, now, .. } = attempt;
     let account = Account::of(peer.id).ok_or(Verdict::PeerFlows)?;
     account.check_flow(&gateway.limits, replaces, now)?;
+    // Not before: a flow that is removed from the table makes room for another one of the peer.
+    if replaces {
+        Entry::close(key, now)?;
+    }
     if flows::open(key, flow, attempt) {
         account.count_flow(replaces);
         return Ok(());

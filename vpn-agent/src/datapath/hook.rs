@@ -16,6 +16,7 @@ use aya::{
 };
 
 use super::Error;
+use crate::interface::of_pin;
 
 /// The filter's place on kernels without tcx: the first that a packet meets.
 const PRIORITY: u16 = 1;
@@ -141,7 +142,7 @@ pub(super) fn detach_all(links: &Path) -> Result<(), Error> {
     let hook = Hook::of_kernel();
     for entry in entries {
         let entry = entry.map_err(|source| Error::Pin { path: links.to_owned(), source })?;
-        hook.detach(&entry.file_name().to_string_lossy(), &entry.path())?;
+        hook.detach(&of_pin(&entry.file_name().to_string_lossy()), &entry.path())?;
     }
     super::remove(links)
 }

@@ -26,6 +26,7 @@ pub mod withdraw;
 
 use self::hook::Hook;
 pub use self::shape::Sizes;
+use crate::interface::{of_pin, pin_name};
 
 /// The object that `build.rs` made.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vpn-ebpf"));
@@ -179,7 +180,7 @@ impl Datapath {
         if self.is_detached() {
             return Err(Error::Detached);
         }
-        let Some(path) = self.links.as_ref().map(|links| links.join(interface)) else {
+        let Some(path) = self.links.as_ref().map(|links| links.join(pin_name(interface))) else {
             return Err(Error::NoLink { program });
         };
         let classifier = self.program(program);
@@ -193,7 +194,7 @@ impl Datapath {
     /// # Errors
     /// [`Error::Pin`].
     pub fn detach_interface(&self, name: &str) -> Result<(), Error> {
-        self.links.as_ref().map_or(Ok(()), |links| Hook::of_kernel().detach(name, &links.join(name)))
+        self.links.as_ref().map_or(Ok(()), |links| Hook::of_kernel().detach(name, &links.join(pin_name(name))))
     }
 
     /// The interfaces that have a program pinned, whether or not they still exist.
@@ -207,7 +208,7 @@ impl Datapath {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
                 entries => entries.map_err(failed)?,
             };
-            entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+            entries.map(|entry| Ok(of_pin(&entry.map_err(failed)?.file_name().to_string_lossy()))).collect()
         })
     }
 
@@ -258,7 +259,7 @@ pub fn detach(pin_dir: &Path, forget: bool) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Link`].
 pub fn pinned_program(pin_dir: &Path, interface: &str) -> Result<Option<u32>, Error> {
-    let path = layout_dir(pin_dir).join("links").join(interface);
+    let path = layout_dir(pin_dir).join("links").join(pin_name(interface));
     if !path.exists() {
         return Ok(None);
     }

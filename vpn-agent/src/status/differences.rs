@@ -1,13 +1,22 @@
 //! Where the kernel is not as the desired state has it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use vpn_ebpf_common::{Address, route::Route};
 
-use super::{Certificate, Files, Interface, Program, Status, kernel::Kernel, kernel::Maps};
+use super::{
+    Certificate, Files, Interface, Program, Status, UplinkKind,
+    kernel::{Kernel, Maps},
+};
 use crate::{
-    config::Config, content::content, datapath::fill::Content, datapath::withdraw::NO_ROUTES, policy::Policy,
-    tables::Tables,
+    config::Config,
+    content::content,
+    datapath::{fill::Content, withdraw::NO_ROUTES},
+    policy::Policy,
+    tables::{Tables, Uplink},
 };
 
 /// One entry each, in the order of the text.
@@ -18,15 +27,19 @@ pub fn of(status: &Status, config: &Config, files: &Files, kernel: &Kernel) -> V
     {
         differences.push(format!("the file has revision {file}, the agent took up {applied}; see its log"));
     }
-    interface(&mut differences, &status.users, None);
+    interface(&mut differences, &status.users, UplinkKind::Host, None);
+    gateway_address(&mut differences, status, config, kernel);
     for plant in &status.plants {
-        interface(&mut differences, &plant.interface, Some(&plant.plant));
-        if plant.interface.ifindex.is_some() && plant.tunnel.is_none() {
+        interface(&mut differences, &plant.interface, plant.uplink, Some(&plant.plant));
+        if plant.uplink == UplinkKind::Host && plant.interface.ifindex.is_some() && plant.tunnel.is_none() {
             differences.push(format!("plant {}: WireGuard has no peer on {}", plant.plant, plant.interface.name));
         }
     }
-    for Certificate { certificate, address, tunnel, .. } in &status.certificates {
-        if tunnel.is_none() {
+    let users = kernel.devices.get(&status.users.name).and_then(|device| device.wireguard.as_ref());
+    let peers = users.into_iter().flat_map(|users| users.peers.values());
+    let allowed: BTreeSet<_> = peers.flat_map(|peer| &peer.allowed_ips).map(|allowed_ip| allowed_ip.addr()).collect();
+    for Certificate { certificate, address, address6, .. } in &status.certificates {
+        for address in [*address, IpAddr::V6(*address6)].iter().filter(|address| !allowed.contains(address)) {
             differences.push(format!("certificate {certificate}: WireGuard has no peer with {address}"));
         }
     }
@@ -48,17 +61,35 @@ pub fn of(status: &Status, config: &Config, files: &Files, kernel: &Kernel) -> V
     differences
 }
 
-fn interface(differences: &mut Vec<String>, interface: &Interface, plant: Option<&str>) {
+fn gateway_address(differences: &mut Vec<String>, status: &Status, config: &Config, kernel: &Kernel) {
+    let (address, length) = (config.pools.gateway(), config.pools.tunnel.prefix_len());
+    let mut addresses = kernel.users_addresses.iter();
+    if !config.services.is_empty()
+        && status.users.ifindex.is_some()
+        && !addresses.any(|has| has.addr() == address && has.prefix_len() == length)
+    {
+        differences.push(format!(
+            "{} does not have the address {address}/{length}, so no service answers; send the agent SIGHUP",
+            status.users.name
+        ));
+    }
+}
+
+fn interface(differences: &mut Vec<String>, interface: &Interface, uplink: UplinkKind, plant: Option<&str>) {
     let name = match plant {
         Some(plant) => format!("{} of plant {plant}", interface.name),
         None => interface.name.clone(),
     };
+    let remedy = match uplink {
+        UplinkKind::Host => "see the agent's log, or send it SIGHUP",
+        UplinkKind::Interface => "it is an interface of the host's, which the agent does not make or set up",
+    };
     if interface.ifindex.is_none() {
-        differences.push(format!("{name}: there is no such interface; see the agent's log, or send it SIGHUP"));
+        differences.push(format!("{name}: there is no such interface; {remedy}"));
         return;
     }
     if !interface.up {
-        differences.push(format!("{name} is down; see the agent's log, or send it SIGHUP"));
+        differences.push(format!("{name} is down; {remedy}"));
     }
     match (interface.program, interface.program_id) {
         (Program::Missing, _) => differences.push(format!("{name} has no XDP program, so it forwards nothing")),
@@ -70,7 +101,8 @@ fn interface(differences: &mut Vec<String>, interface: &Interface, plant: Option
     }
     if !interface.closed_to_forwarding {
         differences.push(format!(
-            "{name} is not closed to the kernel's own forwarding; a running agent closes it within a second"
+            "{name} is not closed to the kernel's own forwarding; a running agent closes it within a second, or says \
+             in its log what prevents that"
         ));
     }
 }
@@ -79,18 +111,23 @@ fn in_peers(differences: &mut Vec<String>, files: &Files, maps: &Maps) {
     let mut strangers: BTreeSet<_> = maps.peers.keys().copied().collect();
     let active = files.directory.iter().flat_map(|directory| &directory.peers).filter(|peer| peer.active);
     for peer in active {
-        let (certificate, address) = (&peer.certificate, Address::from(peer.address));
-        strangers.remove(&address);
-        let difference = match maps.peers.get(&address) {
-            None => format!("{address} is not in PEERS, so it reaches nothing; see the agent's log"),
-            Some(found) if found.id != peer.id => format!("PEERS has the peer id {} instead of {}", found.id, peer.id),
-            Some(found) if found.route_set == NO_ROUTES => {
-                "cut off: a permission was taken away and the other routes could not be written; see the agent's log"
+        let mut of_peer = BTreeSet::new();
+        for address in [peer.address, peer.address6.into()].map(Address::from) {
+            strangers.remove(&address);
+            of_peer.insert(match maps.peers.get(&address) {
+                None => format!("{address} is not in PEERS, so it reaches nothing; see the agent's log"),
+                Some(found) if found.id != peer.id => {
+                    format!("PEERS has the peer id {} instead of {}", found.id, peer.id)
+                }
+                Some(found) if found.route_set == NO_ROUTES => {
+                    "cut off: a permission was taken away and the other routes could not be written; see the agent's \
+                     log"
                     .to_owned()
-            }
-            Some(_) => continue,
-        };
-        differences.push(format!("certificate {certificate}: {difference}"));
+                }
+                Some(_) => continue,
+            });
+        }
+        differences.extend(of_peer.iter().map(|difference| format!("certificate {}: {difference}", peer.certificate)));
     }
     differences
         .extend(strangers.iter().map(|address| format!("PEERS has {address}, which is of no active certificate")));
@@ -118,19 +155,22 @@ fn in_plants(differences: &mut Vec<String>, status: &Status, maps: &Maps) {
 /// Compares routes, not ids of sets: those of a state that was never written are not known.
 fn in_routes(differences: &mut Vec<String>, config: &Config, files: &Files, maps: &Maps) {
     let (Some(state), Some(allocations)) = (&files.state, &files.allocations) else { return };
-    let numbers: BTreeMap<_, _> = maps.plants.iter().map(|(ifindex, plant)| (plant.id, *ifindex)).collect();
-    let given = allocations.plants().iter();
-    let ifindexes = given.filter_map(|(id, given)| Some((id.clone(), *numbers.get(&given.id)?))).collect();
+    let by_number = maps.plants.iter().map(|(ifindex, plant)| (plant.id, Uplink { ifindex: *ifindex, mtu: plant.mtu }));
+    let uplinks = Uplink::by_plant(allocations, &by_number.collect());
     let policy = Policy::compile(state, &config.policy.route_roles);
-    let Ok(tables) = Tables::new(state, &mut allocations.clone(), &policy, &ifindexes) else { return };
+    let Ok(tables) = Tables::new(state, &mut allocations.clone(), &config.pools, &policy, &uplinks) else { return };
     let wanted = content(&tables, config);
     let mut equal = BTreeMap::new();
     for id in state.certificates.keys() {
-        let Some(address) = allocations.peers().get(id).map(|given| Address::from(given.address)) else { continue };
-        let (Some(has), Some(shall)) = (maps.peers.get(&address), wanted.peers.get(&address)) else { continue };
-        let (has, shall) = (has.route_set, shall.route_set);
-        let equal = *equal.entry((has, shall)).or_insert_with(|| routes_of(maps, has) == routes_in(&wanted, shall));
-        if !equal && has != NO_ROUTES {
+        let Some(address) = allocations.peers().get(id).map(|given| given.address) else { continue };
+        let addresses = [address.into(), IpAddr::V6(config.pools.tunnel6_of(address))].map(Address::from);
+        let mut differ = addresses.iter().filter(|address| {
+            let (Some(has), Some(shall)) = (maps.peers.get(*address), wanted.peers.get(*address)) else { return false };
+            let (has, shall) = (has.route_set, shall.route_set);
+            let equal = *equal.entry((has, shall)).or_insert_with(|| routes_of(maps, has) == routes_in(&wanted, shall));
+            !equal && has != NO_ROUTES
+        });
+        if differ.next().is_some() {
             differences.push(format!(
                 "certificate {id}: its routes in the kernel are not those of the state; see the agent's log"
             ));

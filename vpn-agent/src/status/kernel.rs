@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use vpn_directory::Directory;
+use ipnet::Ipv4Net;
 use vpn_ebpf_common::{
     Address, Verdict, flow::Traffic, gateway::Gateway, peer::Peer as MapPeer, plant::Plant, route::Route,
 };
 
+use super::{Files, UplinkKind};
 use crate::{
     config::Config,
     datapath::{
@@ -19,18 +20,22 @@ use crate::{
 
 /// The kernel's side of a status.
 pub struct Kernel {
-    /// The interfaces of ours that there are, by name.
+    /// The interfaces that there are of those that the gateway uses, by name.
     pub devices: BTreeMap<String, Device>,
     /// Whether the programs were detached on purpose.
     pub detached: bool,
+    /// IPv4 addresses of the users' interface.
+    pub users_addresses: Vec<Ipv4Net>,
     /// `None` if the maps are not pinned or cannot be read.
     pub maps: Option<Maps>,
 }
 
-/// An interface of ours.
+/// An interface that the gateway uses.
+#[derive(Clone)]
 pub struct Device {
     pub link: Link,
-    pub wireguard: wireguard::Device,
+    /// `None` for one of the host's.
+    pub wireguard: Option<wireguard::Device>,
     /// The program of our pinned link.
     pub pinned_program: Option<u32>,
     pub closed_to_forwarding: bool,
@@ -48,31 +53,32 @@ pub struct Maps {
 
 impl Kernel {
     /// What cannot be read of maps and links is added to `problems`.
-    pub async fn read(
-        config: &Config,
-        directory: Option<&Directory>,
-        problems: &mut Vec<String>,
-    ) -> Result<Self, Error> {
+    pub async fn read(config: &Config, files: &Files, problems: &mut Vec<String>) -> Result<Self, Error> {
         let pin_dir = &config.datapath.pin_dir;
         let wireguard = WireGuard::open()?;
         let mut links: BTreeMap<_, _> =
             wireguard.wireguard_links().await?.into_iter().map(|link| (link.name.clone(), link)).collect();
         let mut devices = BTreeMap::new();
-        let plants = directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active);
-        let names = plants.map(|plant| Config::plant_interface(plant.id));
-        for name in names.chain([config.users.interface.clone()]) {
-            let Some(link) = links.remove(&name) else { continue };
+        let mut users_addresses = Vec::new();
+        if let Some(users) = links.get(&config.users.interface) {
+            users_addresses = wireguard.addresses(users).await?;
+        }
+        let plants = files.active_plants().map(|plant| files.interface(plant));
+        for (uplink, name) in plants.chain([(UplinkKind::Host, config.users.interface.clone())]) {
+            let link = match uplink {
+                UplinkKind::Host => links.remove(&name),
+                UplinkKind::Interface => wireguard.link(&name).await?,
+            };
+            let Some(link) = link else { continue };
             let pinned_program = datapath::pinned_program(pin_dir, &name).unwrap_or_else(|error| {
                 problems.push(error.to_string());
                 None
             });
-            let device = Device {
-                wireguard: wireguard.device(&link).await?,
-                pinned_program,
-                closed_to_forwarding: forwarding::is_closed(&name),
-                link,
+            let (of_wireguard, closed_to_forwarding) = match uplink {
+                UplinkKind::Host => (Some(wireguard.device(&link).await?), forwarding::is_closed(&name)),
+                UplinkKind::Interface => (None, forwarding::is_borrowed_closed(&name)),
             };
-            devices.insert(name, device);
+            devices.insert(name, Device { link, wireguard: of_wireguard, pinned_program, closed_to_forwarding });
         }
         let maps = match datapath::are_maps_pinned(pin_dir).then(|| Maps::read(pin_dir)) {
             Some(Ok(maps)) => Some(maps),
@@ -82,14 +88,14 @@ impl Kernel {
             }
             None => None,
         };
-        Ok(Self { devices, detached: datapath::is_detached(pin_dir), maps })
+        Ok(Self { devices, detached: datapath::is_detached(pin_dir), users_addresses, maps })
     }
 }
 
 impl Device {
     /// The peer of an interface that has one.
     pub fn only_peer(&self) -> Option<&Peer> {
-        self.wireguard.peers.values().next()
+        self.wireguard.as_ref()?.peers.values().next()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Interface, Program, Status, Tunnel, table::Table};
+use super::{Interface, Program, Status, Tunnel, UplinkKind, table::Table};
 use crate::datapath;
 
 impl fmt::Display for Status {
@@ -26,14 +26,25 @@ impl fmt::Display for Status {
         write!(f, "\ninterfaces\n{interfaces}")?;
 
         let [handshake, endpoint, received, sent] = TUNNEL;
-        let mut certificates =
-            Table::new(["CERTIFICATE", "USER", "ADDRESS", "ROUTE SET", "ROUTES", handshake, endpoint, received, sent]);
+        let mut certificates = Table::new([
+            "CERTIFICATE",
+            "USER",
+            "ADDRESS",
+            "IPV6 ADDRESS",
+            "ROUTE SET",
+            "ROUTES",
+            handshake,
+            endpoint,
+            received,
+            sent,
+        ]);
         certificates.extend(self.certificates.iter().map(|certificate| {
             let [handshake, endpoint, received, sent] = tunnel(certificate.tunnel.as_ref());
             [
                 certificate.certificate.clone(),
                 certificate.user.clone(),
                 certificate.address.to_string(),
+                certificate.address6.to_string(),
                 shown(certificate.route_set),
                 shown(certificate.routes),
                 handshake,
@@ -47,7 +58,10 @@ impl fmt::Display for Status {
         let mut plants = Table::new(["PLANT", "OPERATOR", "INTERFACE", handshake, endpoint, received, sent]);
         let mut subnets = Table::new(["PLANT", "REAL", "VIRTUAL"]);
         for plant in &self.plants {
-            let [handshake, endpoint, received, sent] = tunnel(plant.tunnel.as_ref());
+            let [handshake, endpoint, received, sent] = match plant.uplink {
+                UplinkKind::Host => tunnel(plant.tunnel.as_ref()),
+                UplinkKind::Interface => Default::default(),
+            };
             let (name, operator, interface) = (&plant.plant, &plant.operator, &plant.interface.name);
             plants.push([name.clone(), operator.clone(), interface.clone(), handshake, endpoint, received, sent]);
             let of_plant = plant.subnets.iter();
@@ -82,8 +96,14 @@ impl Interface {
             Program::Missing => "missing",
             Program::Foreign => "foreign",
         };
-        let port = self.ifindex.map(|_| self.listen_port);
-        [self.name.clone(), state.into(), program.into(), shown(self.program_id), shown(port), shown(self.public_key)]
+        [
+            self.name.clone(),
+            state.into(),
+            program.into(),
+            shown(self.program_id),
+            shown(self.listen_port),
+            shown(self.public_key),
+        ]
     }
 }
 

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use rtnetlink::{
     LinkUnspec, LinkWireguard,
-    packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp},
+    packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp},
 };
 
 use super::{Error, WireGuard};
@@ -17,6 +17,8 @@ pub struct Link {
     pub ifindex: u32,
     /// Its kind as the kernel names it, such as `wireguard`; empty for hardware.
     pub kind: String,
+    /// Whether its packets have an Ethernet header.
+    pub ethernet: bool,
     /// Largest packet, bytes.
     pub mtu: u32,
     /// Whether it is up.
@@ -25,7 +27,7 @@ pub struct Link {
     pub program: Option<u32>,
 }
 
-/// The kind of every interface of ours.
+/// The kind of every interface that we make.
 const KIND: &str = "wireguard";
 
 impl WireGuard {
@@ -67,7 +69,7 @@ impl WireGuard {
         }
     }
 
-    async fn add_link(&self, name: &str, message: LinkMessage) -> Result<(), Error> {
+    pub(crate) async fn add_link(&self, name: &str, message: LinkMessage) -> Result<(), Error> {
         match self.links.link().add(message).execute().await {
             Ok(()) => Ok(()),
             // Made in the meantime; the caller looks at its kind.
@@ -124,6 +126,7 @@ impl From<&LinkMessage> for Link {
             name: String::new(),
             ifindex: message.header.index,
             kind: String::new(),
+            ethernet: message.header.link_layer_type == LinkLayerType::Ether,
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
             program: None,
@@ -152,7 +155,7 @@ impl From<&LinkMessage> for Link {
     }
 }
 
-fn refused(action: String, error: rtnetlink::Error) -> Error {
+pub(super) fn refused(action: String, error: rtnetlink::Error) -> Error {
     match error {
         rtnetlink::Error::NetlinkError(error) => Error::Kernel { action, source: error.to_io() },
         other => Error::Protocol { action, what: other.to_string() },
@@ -164,6 +167,7 @@ mod tests {
     use rtnetlink::LinkBridge;
 
     use super::*;
+    use crate::namespace::in_new_namespace;
 
     /// In a network namespace of its own, with a bridge, since not every kernel has WireGuard.
     #[test]
@@ -174,7 +178,7 @@ mod tests {
             wireguard.add_link("vpn-test0", LinkBridge::new("vpn-test0").down().build()).await.unwrap();
             let link = wireguard.link("vpn-test0").await.unwrap().unwrap();
             assert_eq!((link.name.as_str(), link.kind.as_str(), link.up), ("vpn-test0", "bridge", false));
-            assert_eq!(link.program, None);
+            assert_eq!((link.program, link.ethernet), (None, true));
             assert!(link.ifindex > 0);
 
             wireguard.set_mtu(&link, 1380).await.unwrap();
@@ -201,27 +205,12 @@ mod tests {
             let wireguard = WireGuard::open().unwrap();
             match wireguard.ensure_link("wg-test0").await {
                 Ok(link) => {
-                    assert_eq!((link.kind.as_str(), link.up), ("wireguard", false));
+                    assert_eq!((link.kind.as_str(), link.up, link.ethernet), ("wireguard", false, false));
                     assert_eq!(wireguard.ensure_link("wg-test0").await.unwrap(), link, "kept");
                     assert_eq!(wireguard.wireguard_links().await.unwrap(), [link]);
                 }
                 Err(error) => assert!(matches!(error, Error::NoWireGuard), "{error}"),
             }
-        });
-    }
-
-    /// Runs on a thread with its own network namespace. Does nothing where the user may not make one.
-    fn in_new_namespace(test: impl Future<Output = ()> + Send) {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                // SAFETY: unshare takes no pointers; it changes this thread only, which ends with the test.
-                if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-                    eprintln!("skipped: {}", std::io::Error::last_os_error());
-                    return;
-                }
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
-            });
-            thread.join().unwrap();
         });
     }
 }
