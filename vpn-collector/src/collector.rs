@@ -171,13 +171,13 @@ impl Collector {
             }
         }
         if self.denials.is_empty() {
-            for (key, denial) in batch.denials {
-                let Some(row) = attribution.denial(&key, &denial) else {
+            for refusal in batch.denials {
+                let Some(row) = attribution.denial(&refusal) else {
                     nameless += 1;
                     continue;
                 };
                 self.denials.push(row);
-                self.pending.denials.push((key, denial));
+                self.pending.denials.push(refusal);
             }
         }
         if nameless > 0 {
@@ -189,22 +189,22 @@ impl Collector {
     async fn store(&mut self) -> Result<(), Error> {
         let flows = self.flows.flush().await;
         let denials = self.denials.flush().await;
-        if denials.is_ok() {
-            self.sweep.denials_stored(&std::mem::take(&mut self.pending.denials));
+        if let Some(kernel) = &mut self.kernel {
+            if flows.is_ok() {
+                self.sweep.flows_stored(kernel, &std::mem::take(&mut self.pending.flows))?;
+            }
+            if denials.is_ok() {
+                self.sweep.denials_stored(kernel, &std::mem::take(&mut self.pending.denials))?;
+            }
         }
         match (flows, denials) {
-            (Ok(()), denials) => {
-                let stored = std::mem::take(&mut self.pending.flows);
-                if let Some(kernel) = &mut self.kernel {
-                    self.sweep.flows_stored(kernel, &stored)?;
+            (Ok(()), denials) => Ok(denials?),
+            (Err(flows), denials) => {
+                if let Err(denials) = denials {
+                    warn!("{denials}");
                 }
-                Ok(denials?)
-            }
-            (Err(flows), Err(denials)) => {
-                warn!("{denials}");
                 Err(flows.into())
             }
-            (Err(flows), Ok(())) => Err(flows.into()),
         }
     }
 }
