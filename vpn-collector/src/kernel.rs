@@ -1,4 +1,4 @@
-//! The pinned maps as the collector uses them: it reads all, and removes what has been stored.
+//! The pinned maps as the collector uses them: it reads all, removes what has been stored, and counts what it removed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use vpn_ebpf_common::{
     event::Event,
     flow::{Age, ClosedKey, Flow, FlowKey, Traffic},
     names,
+    usage::Usage,
 };
 
 /// `BPF_NOEXIST` of the kernel's uapi/linux/bpf.h: insert, or fail if the key is there.
@@ -27,6 +28,8 @@ pub struct Kernel {
     flows: HashMap<MapData, FlowKey, Flow>,
     closed: HashMap<MapData, ClosedKey, Flow>,
     denied: HashMap<MapData, DenialKey, Denial>,
+    usage: HashMap<MapData, u32, Usage>,
+    released: HashMap<MapData, u32, u64>,
     events: RingBuf<MapData>,
 }
 
@@ -67,6 +70,8 @@ impl Kernel {
             flows: open(names::FLOWS)?.try_into().map_err(typed(names::FLOWS))?,
             closed: open(names::CLOSED)?.try_into().map_err(typed(names::CLOSED))?,
             denied: open(names::DENIED)?.try_into().map_err(typed(names::DENIED))?,
+            usage: open(names::USAGE)?.try_into().map_err(typed(names::USAGE))?,
+            released: open(names::RELEASED)?.try_into().map_err(typed(names::RELEASED))?,
             events: open(names::EVENTS)?.try_into().map_err(typed(names::EVENTS))?,
         })
     }
@@ -124,6 +129,47 @@ impl Kernel {
                 return Some(event);
             }
         }
+    }
+
+    /// What peers use, by peer id.
+    pub fn usage(&self) -> impl Iterator<Item = Result<(u32, Usage), Error>> {
+        self.usage.iter().map(|entry| entry.map_err(|source| Error { map: names::USAGE, source }))
+    }
+
+    /// [`Usage::opened`] of a peer; none if it has no entry.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn opened(&self, peer: u32) -> Result<Option<u64>, Error> {
+        match self.usage.get(&peer, 0) {
+            Ok(usage) => Ok(Some(usage.opened)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(Error { map: names::USAGE, source }),
+        }
+    }
+
+    /// How many of a peer's flows are no longer in FLOWS, by peer id.
+    pub fn released(&self) -> impl Iterator<Item = Result<(u32, u64), Error>> {
+        self.released.iter().map(|entry| entry.map_err(|source| Error { map: names::RELEASED, source }))
+    }
+
+    /// Says how many of a peer's flows are no longer in FLOWS. Nothing is said of a peer that the agent has removed.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn release(&mut self, peer: u32, released: u64) -> Result<(), Error> {
+        if self.opened(peer)?.is_some() {
+            self.released.insert(peer, released, 0).map_err(|source| Error { map: names::RELEASED, source })?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was said of a peer that is gone.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn forget_released(&mut self, peer: u32) -> Result<(), Error> {
+        remove(&mut self.released, &peer, names::RELEASED)
     }
 
     /// Moves a flow that is over from FLOWS to CLOSED.

@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod endpoint;
 pub mod identity;
 pub mod kernel;
+pub mod released;
 pub mod row;
 pub mod run;
 pub mod schema;

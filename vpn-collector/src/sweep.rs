@@ -5,14 +5,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tracing::warn;
+use tracing::{info, warn};
 use vpn_ebpf_common::{
     denial::{Denial, DenialKey, WINDOW_NS},
     event::{Denied, Event, FlowOpened},
     flow::{Age, ClosedKey, Flow, FlowKey, SETTLE_NS},
 };
 
-use crate::kernel::{End, Error, Kernel};
+use crate::{
+    kernel::{End, Error, Kernel},
+    released::{Census, Suspicions},
+};
 
 /// A flow's totals at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,7 @@ pub struct Sweep {
     denials: HashMap<DenialKey, Denial>,
     /// Counts calls of [`Sweep::all`].
     pass: u64,
+    suspicions: Suspicions,
 }
 
 impl Sweep {
@@ -91,7 +95,10 @@ impl Sweep {
     /// See [`Error`]; nothing is lost by it.
     pub fn all(&mut self, kernel: &mut Kernel, now_ns: u64) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        self.flows(kernel, now_ns, &mut batch)?;
+        let usage = kernel.usage().collect::<Result<Vec<_>, _>>()?;
+        let opened = usage.iter().map(|(peer, usage)| (*peer, usage.opened));
+        let mut census = Census::new(opened, kernel.released().collect::<Result<Vec<_>, _>>()?);
+        self.flows(kernel, now_ns, &mut batch, &mut census)?;
         for entry in kernel.closed() {
             let (key, flow) = entry?;
             if flow.tag == key.flow.tag() {
@@ -106,7 +113,7 @@ impl Sweep {
     }
 
     /// Live flows that changed. Those that are over are ended.
-    fn flows(&mut self, kernel: &mut Kernel, now_ns: u64, batch: &mut Batch) -> Result<(), Error> {
+    fn flows(&mut self, kernel: &mut Kernel, now_ns: u64, batch: &mut Batch, census: &mut Census) -> Result<(), Error> {
         self.pass += 1;
         let mut over = Vec::new();
         let mut seen = HashSet::new();
@@ -115,6 +122,7 @@ impl Sweep {
             if !seen.insert(key) {
                 continue;
             }
+            census.found(key.peer);
             if flow.age(now_ns) == Age::Over {
                 over.push((key, flow));
             } else {
@@ -122,7 +130,11 @@ impl Sweep {
             }
         }
         drop(seen);
-        self.end(kernel, now_ns, &over, batch)?;
+        self.suspicions.examine(census, |peer| kernel.opened(peer))?;
+        let ended = self.end(kernel, now_ns, &over, batch, census);
+        // After a failure, too: what was removed is removed.
+        release(kernel, census);
+        ended?;
         let pass = self.pass;
         self.flows.retain(|_, (_, seen)| *seen == pass);
         Ok(())
@@ -134,11 +146,16 @@ impl Sweep {
         now_ns: u64,
         over: &[(FlowKey, Flow)],
         batch: &mut Batch,
+        census: &mut Census,
     ) -> Result<(), Error> {
         let mut full = false;
         for (key, flow) in over {
             if !full {
-                full = kernel.end(key, now_ns)? == End::Full;
+                match kernel.end(key, now_ns)? {
+                    End::Moved => census.removed(key.peer),
+                    End::NotNow => {}
+                    End::Full => full = true,
+                }
             }
             if full {
                 // It has to wait for room, but its totals need not.
@@ -212,6 +229,24 @@ impl Sweep {
             batch.flows.push(snapshot);
         }
         Ok(())
+    }
+}
+
+/// Writes what has become of the peers' accounts. An account that cannot be written is set right by a later sweep;
+/// rows need not wait for it.
+fn release(kernel: &mut Kernel, census: &Census) {
+    for (peer, by) in census.corrections() {
+        info!(peer, by, "the number of a peer's flows was wrong and is set right");
+    }
+    let mut written = Ok(());
+    for (peer, released) in census.changes() {
+        written = written.and(kernel.release(peer, released));
+    }
+    for peer in census.orphans() {
+        written = written.and(kernel.forget_released(*peer));
+    }
+    if let Err(error) = written {
+        warn!("some peers count as having more flows than they have, until this is repeated: {error}");
     }
 }
 
