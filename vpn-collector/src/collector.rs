@@ -15,6 +15,7 @@ use rustix::{
 };
 use tokio::task::block_in_place;
 use tracing::{info, warn};
+use vpn_directory::Directory;
 
 use crate::{
     attribution::{Attribution, Names},
@@ -24,6 +25,7 @@ use crate::{
     kernel::{self, Kernel},
     row::{DenialRow, FlowRow},
     sweep::{Batch, Sweep},
+    unrecorded::Growth,
     writer::{self, Writer},
 };
 
@@ -152,7 +154,11 @@ impl Collector {
     /// Makes rows of a batch, for the tables that have taken what they were given before. What the directory has no
     /// name for yet is left out, so that it counts as not stored and comes again.
     fn attribute(&mut self, batch: Batch) {
-        let Some(directory) = self.names.current() else {
+        let directory = self.names.current();
+        for growth in &batch.unrecorded {
+            warn_of(growth, directory);
+        }
+        let Some(directory) = directory else {
             if !batch.is_empty() {
                 warn!("the agent has published no directory yet; flows wait in the kernel");
             }
@@ -207,4 +213,18 @@ impl Collector {
             }
         }
     }
+}
+
+fn warn_of(growth: &Growth, directory: Option<&Directory>) {
+    let Growth { peer, more, total } = growth;
+    let user = directory.and_then(|directory| directory.peer(*peer)).map(|peer| peer.user.as_str());
+    warn!(
+        peer,
+        user,
+        packets = more.packets,
+        bytes = more.bytes,
+        packets_in_all = total.packets,
+        bytes_in_all = total.bytes,
+        "refused packets of a peer have no row, as the map DENIED was full; raise datapath.denials_max",
+    );
 }

@@ -19,4 +19,5 @@ pub mod run;
 pub mod schema;
 pub mod store;
 pub mod sweep;
+pub mod unrecorded;
 pub mod writer;

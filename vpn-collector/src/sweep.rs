@@ -15,6 +15,7 @@ use vpn_ebpf_common::{
 use crate::{
     kernel::{End, Error, Kernel},
     released::{Census, Suspicions},
+    unrecorded::{Growth, Unrecorded},
 };
 
 /// A flow's totals at one moment.
@@ -46,6 +47,8 @@ pub struct Batch {
     pub flows: Vec<Snapshot>,
     /// Destinations that were refused again.
     pub denials: Vec<Refusal>,
+    /// Refused packets that are in none of `denials`. There is no row for them.
+    pub unrecorded: Vec<Growth>,
 }
 
 impl Batch {
@@ -66,6 +69,7 @@ pub struct Sweep {
     /// Counts calls of [`Sweep::all`].
     pass: u64,
     suspicions: Suspicions,
+    unrecorded: Unrecorded,
 }
 
 impl Sweep {
@@ -109,6 +113,7 @@ impl Sweep {
             }
         }
         self.denials(kernel, now_ns, &mut batch)?;
+        batch.unrecorded = self.unrecorded.grown(&usage);
         Ok(batch)
     }
 
