@@ -1,7 +1,8 @@
 //! From the kernel's maps to rows, one batch at a time.
 //!
-//! There is never more than one batch under way into a table. While ClickHouse does not take it nothing new is read
-//! for that table: what is in the maps is safe there, and its totals will be later ones when it is read.
+//! There is never more than one batch under way into a table. While ClickHouse does not take it no new rows are made
+//! for that table: what is in the maps is safe there, and its totals will be later ones when they are. Flows that are
+//! over are ended all the while, as far as there is room for them: the programs limit how many a user may have.
 
 use std::{
     fs::{self, File},
@@ -106,15 +107,21 @@ impl Collector {
     pub async fn pass(&mut self, scope: Scope) -> Result<(), Error> {
         self.clock.observe()?;
         let earlier = self.store().await;
-        if !self.flows.is_empty() && !self.denials.is_empty() {
+        let takes = self.flows.is_empty() || self.denials.is_empty();
+        if scope == Scope::Events && !takes {
             return earlier;
         }
-        // Asked before the maps are read, so that what is read then is all that they will ever hold.
-        let replaced =
-            scope == Scope::Maps && self.kernel.as_ref().is_some_and(|kernel| !kernel.is_pinned(&self.pin_dir));
+        // Asked before the maps are read, so that what is read then is all that they will ever hold. Only if all of it
+        // can become rows now is it the last time.
+        let replaced = scope == Scope::Maps
+            && self.unsent() == 0
+            && self.names.current().is_some()
+            && self.kernel.as_ref().is_some_and(|kernel| !kernel.is_pinned(&self.pin_dir));
         if let Some(batch) = block_in_place(|| self.read(scope))? {
             self.attribute(batch);
-            self.store().await?;
+            if takes {
+                self.store().await?;
+            }
         }
         if replaced {
             info!("the agent has made new maps, the old ones are stored");
