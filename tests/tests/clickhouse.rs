@@ -19,6 +19,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use uuid::Uuid;
 use vpn_collector::{
+    attribution::GATEWAY,
     client::client,
     config::{ClickHouse, Config},
     row::{DenialRow, FlowRow, Record, mapped},
@@ -374,6 +375,43 @@ async fn an_auditor_sees_flows_and_denied_attempts_of_a_plant() {
 }
 
 #[tokio::test]
+async fn both_families_and_rows_without_an_address_are_readable() {
+    let store = Store::start();
+    let ipv6 = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+    store
+        .write(&[
+            FlowRow { protocol: 1, port: 0, ..flow(1) },
+            FlowRow {
+                protocol: 58,
+                port: 0,
+                source: ipv6("fd00:64::5"),
+                addressed: ipv6("fd00:1::ffff:20"),
+                destination: ipv6("2001:db8::20"),
+                ..flow(2)
+            },
+            FlowRow { operator: String::new(), plant: GATEWAY.into(), ..flow(3) },
+        ])
+        .await;
+    let nowhere = DenialRow { operator: String::new(), plant: String::new(), ..denial(4) };
+    let further = DenialRow { addressed: Ipv6Addr::UNSPECIFIED, port: 0, protocol: 0, ..nowhere.clone() };
+    let unspecified = DenialRow { denial: Uuid::from_u128(5), addressed: Ipv6Addr::UNSPECIFIED, ..nowhere };
+    store.write(&[further, unspecified]).await;
+    let sql = "SELECT toString(operator), toString(plant), protocol, source, addressed, destination FROM accesses \
+               ORDER BY toUInt128(id)";
+    let rows: Vec<(String, String, String, String, String, String)> =
+        store.client.query(sql).fetch_all().await.unwrap();
+    let expected = [
+        ["alpha", "north", "ICMP", "100.64.0.1", "10.128.0.77", "192.168.1.77"],
+        ["alpha", "north", "ICMPv6", "fd00:64::5", "fd00:1::ffff:20", "2001:db8::20"],
+        ["", "(gateway)", "TCP", "100.64.0.1", "10.128.0.77", "192.168.1.77"],
+        ["", "", "any", "100.64.0.1", "", ""],
+        ["", "", "UDP", "100.64.0.1", "::", ""],
+    ];
+    let found: Vec<_> = rows.iter().map(|(a, b, c, d, e, f)| [a, b, c, d, e, f].map(String::as_str)).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
 async fn an_error_names_the_field() {
     let store = Store::start();
     let error = store.client.query("SELECT nosuch FROM flows").fetch_all::<u64>().await.unwrap_err().to_string();
@@ -611,6 +649,7 @@ impl From<&DenialRow> for AccessRow {
 
 fn protocol_name(number: u8) -> String {
     match number {
+        0 => "any".into(),
         1 => "ICMP".into(),
         6 => "TCP".into(),
         17 => "UDP".into(),

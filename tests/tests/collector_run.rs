@@ -1,5 +1,5 @@
 //! The collector's process against real maps and a real ClickHouse, through crashes and outages: for every flow the
-//! audit ends with exactly the packets and bytes that were sent (requirement F8).
+//! audit ends with exactly the packets and bytes that were sent, and so it does for what was refused (requirement F8).
 
 use std::{
     collections::BTreeMap,
@@ -9,18 +9,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::HashMap;
 use serde::Deserialize;
 use tempfile::TempDir;
+use vpn_agent::datapath::read::Maps;
 use vpn_directory::{Directory, FORMAT, Peer, Plant, Subnet};
 use vpn_ebpf_common::{
-    gateway::{Gateway, IdleLimits},
-    names::{PLANT, USERS},
+    flow::Traffic,
+    gateway::{Gateway, IdleLimits, Limits},
+    names::{PLANT, RELEASED, USAGE, USERS},
+    usage::Usage,
 };
 use vpn_tests::{
     audit::Audit,
     demo,
-    gate::{Gate, PEER, PLANT_ID, REAL, ROUTE_ID, SOURCE, USER, VIRTUAL, gateway},
+    gate::{Gate, PEER, PLANT_ID, REAL, REDIRECT, ROUTE_ID, SOURCE, USER, VIRTUAL, gateway},
     packet::{Ends, tcp, udp},
     pins::Pins,
     steps::{equal, wait_for},
@@ -32,6 +36,12 @@ const IDLE: Duration = Duration::from_secs(2);
 
 /// Ports of the user's side, each a flow.
 const PORTS: std::ops::Range<u16> = 40_000..40_040;
+
+/// Somewhere that leads nowhere, as often as there are rounds: more than a peer's refusals may have rows of their own.
+const NOWHERE: &str = "10.128.2.20";
+
+/// Refused destinations in a minute that have rows of their own.
+const DENIALS: u32 = 6;
 
 #[test]
 fn crashes_and_outages_lose_and_double_nothing() {
@@ -72,6 +82,7 @@ fn crashes_and_outages_lose_and_double_nothing() {
     compared.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.log()));
     collector.kill();
     assert!(lab.restarted_keys(&audit).unwrap() > 0, "no key had two flows, so this test has not tested their ends");
+    assert!(further(&audit).unwrap() > 0, "nothing was refused beyond the limit");
 }
 
 /// What was sent in one direction of all flows under a key, or what the audit says of them.
@@ -105,16 +116,26 @@ struct Lab {
     pins: Pins,
     folder: TempDir,
     sent: BTreeMap<(u16, String), Totals>,
+    refused: Traffic,
 }
 
 impl Lab {
     fn new() -> Self {
         let pins = Pins::new();
         let mut gate = Gate::pinned(pins.path());
-        let idle = IDLE.as_nanos() as u64;
-        let idle = IdleLimits { tcp_ns: idle, udp_ns: idle, icmp_ns: idle };
-        gate.datapath.configure(&Gateway { idle, ..gateway() }).unwrap();
-        Self { gate, pins, folder: TempDir::new().unwrap(), sent: BTreeMap::new() }
+        let idle = IDLE.as_millis() as u32;
+        let idle =
+            IdleLimits { tcp_ms: idle, tcp_transitory_ms: idle, tcp_closed_ms: idle, udp_ms: idle, icmp_ms: idle };
+        let limits = Limits {
+            new_flows_per_second: u32::MAX,
+            live_flows: u32::MAX,
+            answers_per_second: 0,
+            denials_per_window: DENIALS,
+            reserved: 0,
+        };
+        gate.datapath.configure(&Gateway { idle, limits, ..gateway() }).unwrap();
+        let folder = TempDir::new().unwrap();
+        Self { gate, pins, folder, sent: BTreeMap::new(), refused: Traffic::default() }
     }
 
     fn collector_program(&self) -> std::path::PathBuf {
@@ -144,7 +165,8 @@ impl Lab {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// One packet each way in a part of the flows. Counts what was forwarded, and only that.
+    /// One packet each way in a part of the flows, and some that are refused. Counts what was forwarded, and what the
+    /// user sent and was not.
     fn send(&mut self, round: u64) {
         for port in PORTS.filter(|port| u64::from(*port) % 7 != round) {
             for (protocol, build) in [("TCP", tcp as fn(Ends, &[u8]) -> Vec<u8>), ("UDP", udp)] {
@@ -152,22 +174,34 @@ impl Lab {
                 let request = build(Ends::new((USER, port), (VIRTUAL, 502)), &payload);
                 let reply = build(Ends::new((REAL, 502), (SOURCE, port)), &payload);
                 let totals = self.sent.entry((port, protocol.into())).or_default();
-                if self.gate.run(USERS, &request).action == vpn_tests::gate::REDIRECT {
+                if self.gate.run(USERS, &request).action == REDIRECT {
                     totals.packets_to_plant += 1;
                     totals.bytes_to_plant += request.len() as u64;
+                } else {
+                    self.refused.packets += 1;
+                    self.refused.bytes += request.len() as u64;
                 }
-                if self.gate.run(PLANT, &reply).action == vpn_tests::gate::REDIRECT {
+                if self.gate.run(PLANT, &reply).action == REDIRECT {
                     totals.packets_to_user += 1;
                     totals.bytes_to_user += reply.len() as u64;
                 }
             }
         }
+        for port in 1..=10 {
+            let request = tcp(Ends::new((USER, 1), (NOWHERE, port)), b"");
+            assert_ne!(self.gate.run(USERS, &request).action, REDIRECT);
+            self.refused.packets += 1;
+            self.refused.bytes += request.len() as u64;
+        }
     }
 
     fn compare(&self, audit: &Audit) -> Result<()> {
-        use vpn_agent::datapath::read::Maps as _;
         let left = (self.gate.datapath.flows()?.len(), self.gate.datapath.closed()?.len());
         equal("flows left in the kernel, live and finished", left, (0, 0))?;
+        let usage = HashMap::<_, u32, Usage>::try_from(self.gate.datapath.map(USAGE))?;
+        let released = HashMap::<_, u32, u64>::try_from(self.gate.datapath.map(RELEASED))?;
+        let opened = usage.get(&PEER, 0)?.opened;
+        equal("flows that the peer may open again", released.get(&PEER, 0)?, opened)?;
         let found = self.rows(audit)?.into_iter().map(|row| {
             let AuditTotals { packets_to_plant, bytes_to_plant, packets_to_user, bytes_to_user } = row.totals;
             let totals = Totals { packets_to_plant, bytes_to_plant, packets_to_user, bytes_to_user };
@@ -176,6 +210,11 @@ impl Lab {
         let sent = self.sent.iter().filter(|(_, totals)| **totals != Totals::default());
         let sent: BTreeMap<_, _> = sent.map(|(key, totals)| (key.clone(), *totals)).collect();
         equal("totals by port and protocol", found.collect::<BTreeMap<_, _>>(), sent)?;
+        let refused = audit.rows::<Refused>(
+            "SELECT sum(packets_refused) AS packets, sum(bytes_refused) AS bytes FROM audit.accesses",
+        )?;
+        let refused = refused.first().map(|row| Traffic { packets: row.packets, bytes: row.bytes });
+        equal("refused packets", refused.context("a sum")?, self.refused)?;
         let open: Vec<u64> = audit
             .rows::<Count>("SELECT count() AS count FROM audit.accesses WHERE verdict = 'forwarded' AND closed = 0")?
             .iter()
@@ -221,6 +260,21 @@ impl Drop for Running {
 #[derive(Deserialize)]
 struct Count {
     count: u64,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    packets: u64,
+    bytes: u64,
+}
+
+/// How many rows stand for further destinations.
+fn further(audit: &Audit) -> Result<u64> {
+    let rows = audit.rows::<Count>(
+        "SELECT count() AS count FROM audit.accesses WHERE protocol = 'any' AND addressed = '' AND port = 0 \
+         AND plant = '' AND operator = '' AND verdict = 'no-route'",
+    )?;
+    Ok(rows.first().context("a count")?.count)
 }
 
 fn directory() -> Directory {

@@ -1,7 +1,8 @@
 //! From the kernel's maps to rows, one batch at a time.
 //!
-//! There is never more than one batch under way into a table. While ClickHouse does not take it nothing new is read
-//! for that table: what is in the maps is safe there, and its totals will be later ones when it is read.
+//! There is never more than one batch under way into a table. While ClickHouse does not take it no new rows are made
+//! for that table: what is in the maps is safe there, and its totals will be later ones when they are. Flows that are
+//! over are ended all the while, as far as there is room for them: the programs limit how many a user may have.
 
 use std::{
     fs::{self, File},
@@ -15,6 +16,7 @@ use rustix::{
 };
 use tokio::task::block_in_place;
 use tracing::{info, warn};
+use vpn_directory::Directory;
 
 use crate::{
     attribution::{Attribution, Names},
@@ -24,6 +26,7 @@ use crate::{
     kernel::{self, Kernel},
     row::{DenialRow, FlowRow},
     sweep::{Batch, Sweep},
+    unrecorded::Growth,
     writer::{self, Writer},
 };
 
@@ -104,15 +107,21 @@ impl Collector {
     pub async fn pass(&mut self, scope: Scope) -> Result<(), Error> {
         self.clock.observe()?;
         let earlier = self.store().await;
-        if !self.flows.is_empty() && !self.denials.is_empty() {
+        let takes = self.flows.is_empty() || self.denials.is_empty();
+        if scope == Scope::Events && !takes {
             return earlier;
         }
-        // Asked before the maps are read, so that what is read then is all that they will ever hold.
-        let replaced =
-            scope == Scope::Maps && self.kernel.as_ref().is_some_and(|kernel| !kernel.is_pinned(&self.pin_dir));
+        // Asked before the maps are read, so that what is read then is all that they will ever hold. Only if all of it
+        // can become rows now is it the last time.
+        let replaced = scope == Scope::Maps
+            && self.unsent() == 0
+            && self.names.current().is_some()
+            && self.kernel.as_ref().is_some_and(|kernel| !kernel.is_pinned(&self.pin_dir));
         if let Some(batch) = block_in_place(|| self.read(scope))? {
             self.attribute(batch);
-            self.store().await?;
+            if takes {
+                self.store().await?;
+            }
         }
         if replaced {
             info!("the agent has made new maps, the old ones are stored");
@@ -152,7 +161,11 @@ impl Collector {
     /// Makes rows of a batch, for the tables that have taken what they were given before. What the directory has no
     /// name for yet is left out, so that it counts as not stored and comes again.
     fn attribute(&mut self, batch: Batch) {
-        let Some(directory) = self.names.current() else {
+        let directory = self.names.current();
+        for growth in &batch.unrecorded {
+            warn_of(growth, directory);
+        }
+        let Some(directory) = directory else {
             if !batch.is_empty() {
                 warn!("the agent has published no directory yet; flows wait in the kernel");
             }
@@ -171,13 +184,13 @@ impl Collector {
             }
         }
         if self.denials.is_empty() {
-            for (key, denial) in batch.denials {
-                let Some(row) = attribution.denial(&key, &denial) else {
+            for refusal in batch.denials {
+                let Some(row) = attribution.denial(&refusal) else {
                     nameless += 1;
                     continue;
                 };
                 self.denials.push(row);
-                self.pending.denials.push((key, denial));
+                self.pending.denials.push(refusal);
             }
         }
         if nameless > 0 {
@@ -189,22 +202,36 @@ impl Collector {
     async fn store(&mut self) -> Result<(), Error> {
         let flows = self.flows.flush().await;
         let denials = self.denials.flush().await;
-        if denials.is_ok() {
-            self.sweep.denials_stored(&std::mem::take(&mut self.pending.denials));
+        if let Some(kernel) = &mut self.kernel {
+            if flows.is_ok() {
+                self.sweep.flows_stored(kernel, &std::mem::take(&mut self.pending.flows))?;
+            }
+            if denials.is_ok() {
+                self.sweep.denials_stored(kernel, &std::mem::take(&mut self.pending.denials))?;
+            }
         }
         match (flows, denials) {
-            (Ok(()), denials) => {
-                let stored = std::mem::take(&mut self.pending.flows);
-                if let Some(kernel) = &mut self.kernel {
-                    self.sweep.flows_stored(kernel, &stored)?;
+            (Ok(()), denials) => Ok(denials?),
+            (Err(flows), denials) => {
+                if let Err(denials) = denials {
+                    warn!("{denials}");
                 }
-                Ok(denials?)
-            }
-            (Err(flows), Err(denials)) => {
-                warn!("{denials}");
                 Err(flows.into())
             }
-            (Err(flows), Ok(())) => Err(flows.into()),
         }
     }
+}
+
+fn warn_of(growth: &Growth, directory: Option<&Directory>) {
+    let Growth { peer, more, total } = growth;
+    let user = directory.and_then(|directory| directory.peer(*peer)).map(|peer| peer.user.as_str());
+    warn!(
+        peer,
+        user,
+        packets = more.packets,
+        bytes = more.bytes,
+        packets_in_all = total.packets,
+        bytes_in_all = total.bytes,
+        "refused packets of a peer have no row, as the map DENIED was full; raise datapath.denials_max",
+    );
 }

@@ -50,27 +50,27 @@ impl Identity {
     /// Id of a flow: the same for every snapshot of it, and of no other flow.
     #[must_use]
     pub fn flow(&self, key: &ClosedKey) -> Uuid {
-        let FlowKey { device, peer, plant, user_port, device_port, protocol, reserved: _ } = key.flow;
+        let FlowKey { addressed, peer, user_port, device_port, protocol, reserved: _ } = key.flow;
         self.id(&[
             b"flow",
             &key.opened_ns.to_be_bytes(),
             &peer.to_be_bytes(),
-            &plant.to_be_bytes(),
-            &device.to_ipv6().octets(),
+            &addressed.to_ipv6().octets(),
             &u16::from_be(user_port).to_be_bytes(),
             &u16::from_be(device_port).to_be_bytes(),
             &[protocol],
         ])
     }
 
-    /// Id of a refused destination that was first refused at `first_ns`.
+    /// Id of a refused destination that was first refused in its window at `first_ns`.
     #[must_use]
     pub fn denial(&self, key: &DenialKey, first_ns: u64) -> Uuid {
-        let DenialKey { addressed, peer, port, protocol, verdict } = *key;
+        let DenialKey { addressed, peer, window, port, protocol, verdict } = *key;
         self.id(&[
             b"denial",
             &first_ns.to_be_bytes(),
             &peer.to_be_bytes(),
+            &window.to_be_bytes(),
             &addressed.to_ipv6().octets(),
             &u16::from_be(port).to_be_bytes(),
             &[protocol, verdict],
@@ -84,24 +84,24 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, net::Ipv4Addr};
+    use std::{
+        collections::HashSet,
+        net::{Ipv4Addr, Ipv6Addr},
+    };
 
     use super::*;
 
     #[test]
     fn whatever_differs_makes_another_id() {
-        let key = ClosedKey {
-            flow: FlowKey {
-                device: Ipv4Addr::new(192, 168, 1, 20).into(),
-                peer: 1,
-                plant: 2,
-                user_port: 3,
-                device_port: 4,
-                protocol: 6,
-                reserved: [0; 3],
-            },
-            opened_ns: 5,
+        let flow = FlowKey {
+            addressed: Ipv4Addr::new(10, 128, 1, 20).into(),
+            peer: 1,
+            user_port: 3,
+            device_port: 4,
+            protocol: 6,
+            reserved: [0; 3],
         };
+        let key = ClosedKey::new(flow, 5);
         let here = Identity::new(Uuid::from_u128(1), "boot-1");
         let flow = |change: fn(&mut ClosedKey)| {
             let mut key = key;
@@ -112,16 +112,47 @@ mod tests {
             flow(|_| ()),
             flow(|key| key.opened_ns += 1),
             flow(|key| key.flow.peer += 1),
-            flow(|key| key.flow.plant += 1),
             flow(|key| key.flow.user_port += 1),
             flow(|key| key.flow.device_port += 1),
             flow(|key| key.flow.protocol = 17),
-            flow(|key| key.flow.device = Ipv4Addr::new(192, 168, 1, 21).into()),
+            flow(|key| key.flow.addressed = Ipv4Addr::new(10, 128, 1, 21).into()),
+            flow(|key| key.flow.addressed = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into()),
             Identity::new(Uuid::from_u128(2), "boot-1").flow(&key),
             Identity::new(Uuid::from_u128(1), "boot-2").flow(&key),
         ];
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
         assert_eq!(ids[0], Identity::new(Uuid::from_u128(1), "boot-1").flow(&key), "and nothing else does");
+    }
+
+    #[test]
+    fn whatever_differs_makes_another_id_of_a_refusal() {
+        let key = DenialKey {
+            addressed: Ipv4Addr::new(10, 128, 1, 20).into(),
+            peer: 1,
+            window: 2,
+            port: 3,
+            protocol: 6,
+            verdict: 4,
+        };
+        let here = Identity::new(Uuid::from_u128(1), "boot-1");
+        let denial = |change: fn(&mut DenialKey)| {
+            let mut key = key;
+            change(&mut key);
+            here.denial(&key, 5)
+        };
+        let ids = [
+            denial(|_| ()),
+            here.denial(&key, 6),
+            denial(|key| key.peer += 1),
+            denial(|key| key.window += 1),
+            denial(|key| key.port += 1),
+            denial(|key| key.protocol = 17),
+            denial(|key| key.verdict += 1),
+            denial(|key| key.addressed = Ipv4Addr::new(10, 128, 1, 21).into()),
+            denial(|key| *key = DenialKey::further(key.peer, key.window, key.verdict)),
+            Identity::new(Uuid::from_u128(1), "boot-2").denial(&key, 5),
+        ];
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
     }
 
     #[test]

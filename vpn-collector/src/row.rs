@@ -24,9 +24,11 @@ pub struct FlowRow {
     /// The same in every snapshot of the flow, and of no other.
     #[serde(with = "clickhouse::serde::uuid")]
     pub flow: Uuid,
-    /// Organisation that operates the plant. The same in every snapshot of the flow.
+    /// Organisation that operates the plant; empty for a service of the gateway itself. The same in every snapshot of
+    /// the flow.
     pub operator: String,
-    /// Plant id of the desired state. The same in every snapshot of the flow.
+    /// Plant id of the desired state, or [`GATEWAY`](crate::attribution::GATEWAY). The same in every snapshot of the
+    /// flow.
     pub plant: String,
     /// User id of the desired state.
     pub user: String,
@@ -72,7 +74,8 @@ impl Record for FlowRow {
     const TABLE: &'static str = "flows";
 }
 
-/// A snapshot of a denied attempt, in table `denials`: one user, destination, port and protocol.
+/// A snapshot of a denied attempt, in table `denials`: one user, destination, port and protocol in one minute, or all
+/// further ones of that user in that minute.
 #[derive(Clone, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
 pub struct DenialRow {
     /// The same in every snapshot of the attempt, and of no other.
@@ -93,13 +96,13 @@ pub struct DenialRow {
     pub gateway: String,
     /// Region of the gateway.
     pub region: String,
-    /// IANA protocol number.
+    /// IANA protocol number; 0 for further destinations together.
     pub protocol: u8,
     /// The user's address in the tunnel, see [`mapped`].
     pub source: Ipv6Addr,
-    /// Destination as the user addressed it, see [`mapped`].
+    /// Destination as the user addressed it, see [`mapped`]; `::` for further destinations together.
     pub addressed: Ipv6Addr,
-    /// Destination port; 0 for ICMP.
+    /// Destination port; 0 for ICMP, and for further destinations together.
     pub port: u16,
     /// Why, as the datapath's verdict names it, for instance `no-route`.
     pub verdict: String,

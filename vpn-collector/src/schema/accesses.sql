@@ -3,6 +3,8 @@
 -- opened, for denied attempts on opened, as their operator and plant are results of the grouping.
 -- Those two get the type they have in `flows`. Otherwise the union would convert that side, and search its index less
 -- well.
+-- Addresses are text, as each family is written: an IPv4 address without its mapping. Protocol 0 has no address: it
+-- stands for all further destinations of a user in a minute, see `denials`.
 CREATE OR REPLACE VIEW {database}.accesses AS
 SELECT
     id,
@@ -13,10 +15,10 @@ SELECT
     organisations,
     gateway,
     region,
-    transform(number, [1, 6, 17, 58, 132], ['ICMP', 'TCP', 'UDP', 'ICMPv6', 'SCTP'], toString(number)) AS protocol,
+    transform(number, [0, 1, 6, 17, 58, 132], ['any', 'ICMP', 'TCP', 'UDP', 'ICMPv6', 'SCTP'], toString(number)) AS protocol,
     replaceRegexpOne(toString(source_address), '^::ffff:([0-9]+[.][0-9.]+)$', '\\1') AS source,
     source_port,
-    replaceRegexpOne(toString(addressed_address), '^::ffff:([0-9]+[.][0-9.]+)$', '\\1') AS addressed,
+    if(number = 0, '', replaceRegexpOne(toString(addressed_address), '^::ffff:([0-9]+[.][0-9.]+)$', '\\1')) AS addressed,
     if(verdict = 'forwarded', replaceRegexpOne(toString(destination_address), '^::ffff:([0-9]+[.][0-9.]+)$', '\\1'), '') AS destination,
     port,
     opened,

@@ -1,5 +1,6 @@
--- As `flows`, for what was refused: one user, destination, port and protocol is one attempt, however often it is
--- repeated. Its bytes reached nobody, which is why they are not in the columns of `flows`.
+-- As `flows`, for what was refused: one user, destination, port and protocol in one minute is one attempt, however often
+-- it is repeated. Of a user who tries too many in a minute, the further ones are one attempt together, at `::` and
+-- protocol 0. The bytes reached nobody, which is why they are not in the columns of `flows`.
 -- Sorted by what is the same in all snapshots of an attempt, and nothing else. Whose address was refused may become
 -- known only after the first snapshot, and rows that differ in the sort key never merge; as merged columns, a name
 -- takes the place of '', which is less than any. "Denied at this plant between …" reads that time and no other.
@@ -13,9 +14,9 @@ CREATE TABLE IF NOT EXISTS {database}.denials
     organisations SimpleAggregateFunction(groupUniqArrayArray, Array(String)) COMMENT 'Organisations of the user, unordered',
     gateway SimpleAggregateFunction(max, String) COMMENT 'Gateway host that refused',
     region SimpleAggregateFunction(max, String) COMMENT 'Region of the gateway',
-    protocol SimpleAggregateFunction(max, UInt8) COMMENT 'IANA protocol number: 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6',
+    protocol SimpleAggregateFunction(max, UInt8) COMMENT 'IANA protocol number: 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6; 0 for further destinations together',
     source SimpleAggregateFunction(max, IPv6) COMMENT 'Address of the user in the tunnel; IPv4 as ::ffff:a.b.c.d',
-    addressed SimpleAggregateFunction(max, IPv6) COMMENT 'Destination as the user addressed it, virtual or real',
+    addressed SimpleAggregateFunction(max, IPv6) COMMENT 'Destination as the user addressed it, virtual or real; IPv4 as ::ffff:a.b.c.d',
     port SimpleAggregateFunction(max, UInt16) COMMENT 'Destination port; 0 for ICMP',
     verdict SimpleAggregateFunction(max, String) COMMENT 'Why, for instance no-route',
     first_seen DateTime64(6, 'UTC') COMMENT 'First refused packet, microseconds; the same in all snapshots',

@@ -6,8 +6,8 @@
 CREATE TABLE IF NOT EXISTS {database}.flows
 (
     flow UUID COMMENT 'The same in all snapshots of a flow',
-    operator LowCardinality(String) COMMENT 'Organisation that operates the plant and may read this row',
-    plant LowCardinality(String) COMMENT 'Plant id',
+    operator LowCardinality(String) COMMENT 'Organisation that operates the plant and may read this row; empty for services of the gateway itself',
+    plant LowCardinality(String) COMMENT 'Plant id; (gateway) for services of the gateway itself',
     user SimpleAggregateFunction(max, String) COMMENT 'User id',
     certificate SimpleAggregateFunction(max, String) COMMENT 'Certificate id, which stands for the WireGuard key',
     organisations SimpleAggregateFunction(groupUniqArrayArray, Array(String)) COMMENT 'Organisations of the user, unordered',
@@ -16,8 +16,8 @@ CREATE TABLE IF NOT EXISTS {database}.flows
     protocol SimpleAggregateFunction(max, UInt8) COMMENT 'IANA protocol number: 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6',
     source SimpleAggregateFunction(max, IPv6) COMMENT 'Address of the user in the tunnel; IPv4 as ::ffff:a.b.c.d',
     source_port SimpleAggregateFunction(max, UInt16) COMMENT 'Source port; the identifier for ICMP echo',
-    addressed SimpleAggregateFunction(max, IPv6) COMMENT 'Destination as the user addressed it, virtual or real',
-    destination SimpleAggregateFunction(max, IPv6) COMMENT 'Destination as the plant knows it',
+    addressed SimpleAggregateFunction(max, IPv6) COMMENT 'Destination as the user addressed it, virtual or real; IPv4 as ::ffff:a.b.c.d',
+    destination SimpleAggregateFunction(max, IPv6) COMMENT 'Destination as the plant knows it; IPv4 as ::ffff:a.b.c.d',
     port SimpleAggregateFunction(max, UInt16) COMMENT 'Destination port; 0 for ICMP',
     opened DateTime64(6, 'UTC') COMMENT 'First packet, microseconds; the same in all snapshots of a flow',
     last_seen SimpleAggregateFunction(max, DateTime64(6, 'UTC')) COMMENT 'Last packet either way, microseconds',
