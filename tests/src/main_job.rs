@@ -517,7 +517,7 @@ impl Job {
     /// How a flow of the kernel should be named in ClickHouse.
     fn row(&self, key: &FlowKey, flow: &Flow) -> Result<Row> {
         let peer = self.directory.peer(key.peer).context("a peer that the directory does not know")?;
-        let plant = self.directory.plant(key.plant).context("a plant that the directory does not know")?;
+        let plant = self.directory.plant(flow.plant).context("a plant that the directory does not know")?;
         let v4 = |address: vpn_ebpf_common::Address| address.to_ip().to_string().parse::<Ipv4Addr>();
         Ok(Row {
             user: peer.user.clone(),
@@ -535,8 +535,8 @@ impl Job {
             .into(),
             source: peer.address.to_string().parse()?,
             source_port: u16::from_be(key.user_port),
-            addressed: v4(flow.addressed)?,
-            destination: v4(key.device)?,
+            addressed: v4(key.addressed)?,
+            destination: v4(flow.device)?,
             port: u16::from_be(key.device_port),
         })
     }

@@ -6,6 +6,7 @@
 mod address;
 mod changes;
 mod device;
+mod ingress;
 mod link;
 mod wire;
 

@@ -43,6 +43,8 @@ verdicts! {
     ToUser = "to-user",
     /// Counted and given to a service of the gateway itself.
     ToGateway = "to-gateway",
+    /// Neighbour discovery of an Ethernet uplink, given to the host's own network stack.
+    Neighbour = "neighbour",
     /// Sent to the plant without a flow, because the table is full and the configuration prefers that.
     UnrecordedToPlant = "unrecorded-to-plant",
     /// Sent to the user without a flow, likewise.

@@ -86,6 +86,13 @@ impl Frame {
         unsafe { (*self.ctx.skb.skb).ifindex }
     }
 
+    /// The EtherType, as the kernel knows it from the frame or from the tunnel.
+    #[inline(always)]
+    pub fn ether_type(&self) -> u16 {
+        // SAFETY: a field of the kernel's context of this run, in network byte order.
+        u16::from_be(unsafe { (*self.ctx.skb.skb).protocol } as u16)
+    }
+
     /// Whether the packet came with an Ethernet header.
     #[inline(always)]
     pub const fn is_ethernet(&self) -> bool {

@@ -34,6 +34,7 @@ mod icmp;
 mod limits;
 mod maps;
 mod mss;
+mod neighbour;
 mod packet;
 mod plant;
 mod rewrite;

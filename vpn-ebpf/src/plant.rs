@@ -18,7 +18,7 @@ use crate::{
     frame::Frame,
     icmp,
     limits::Account,
-    maps, mss,
+    maps, mss, neighbour,
     packet::{Direction, Packet, Part},
     rewrite,
 };
@@ -45,6 +45,10 @@ pub fn forward(frame: &mut Frame, plant: &Plant) -> i32 {
         Err(why) => return exit::leave(frame, why, &frame.traffic(), &hop),
     };
     packet.clear();
+    if frame.is_ethernet() && neighbour::is_discovery(frame) {
+        hop.interface = exit::HOST;
+        return exit::leave(frame, Verdict::Neighbour, &frame.traffic(), &hop);
+    }
     let known = packet.read(frame, Direction::ToUser).and_then(|()| Reply::identify(plant, packet));
     let verdict = match known {
         Ok(reply) => match translate(frame, &reply) {

@@ -29,7 +29,8 @@ pub const HOST: &str = "10.0.2.2";
 /// The environment variable of the guest's command that names the file to write its report to.
 pub const REPORT: &str = "VPN_VM_REPORT";
 
-const MODULES: [&str; 6] = ["virtio_pci", "virtio_net", "veth", "tun", "dummy", "wireguard"];
+const MODULES: [&str; 9] =
+    ["virtio_pci", "virtio_net", "veth", "tun", "dummy", "wireguard", "sch_ingress", "cls_bpf", "8021q"];
 const PROGRAMS: [&str; 4] = ["ip", "wg", "curl", "nmap"];
 /// Without its tables of ports and protocols nmap does not start.
 const NMAP_DATA: [&str; 3] = ["nmap-services", "nmap-protocols", "nmap-payloads"];

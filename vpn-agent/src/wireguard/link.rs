@@ -23,7 +23,7 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
-    /// The id of the XDP program that its packets run through.
+    /// The id of the program that its packets meet first: an XDP program, else the first one at the ingress hook.
     pub program: Option<u32>,
 }
 
@@ -38,10 +38,19 @@ impl WireGuard {
     pub async fn link(&self, name: &str) -> Result<Option<Link>, Error> {
         let answer = self.links.link().get().match_name(name).execute().try_next().await;
         match answer {
-            Ok(message) => Ok(message.map(|message| Link::from(&message))),
+            Ok(Some(message)) => self.complete(Link::from(&message)).await.map(Some),
+            Ok(None) => Ok(None),
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
             Err(error) => Err(refused(format!("look up {name}"), error)),
         }
+    }
+
+    /// With the program that is not in the answer about the link.
+    async fn complete(&self, link: Link) -> Result<Link, Error> {
+        if link.program.is_some() {
+            return Ok(link);
+        }
+        Ok(Link { program: self.first_at_ingress(&link).await?, ..link })
     }
 
     /// Every WireGuard interface of this network namespace.
@@ -51,7 +60,11 @@ impl WireGuard {
     pub async fn wireguard_links(&self) -> Result<Vec<Link>, Error> {
         let answer = self.links.link().get().execute().try_collect::<Vec<_>>().await;
         let messages = answer.map_err(|error| refused("list interfaces".to_owned(), error))?;
-        Ok(messages.iter().map(Link::from).filter(|link| link.kind == KIND).collect())
+        let mut links = Vec::new();
+        for link in messages.iter().map(Link::from).filter(|link| link.kind == KIND) {
+            links.push(self.complete(link).await?);
+        }
+        Ok(links)
     }
 
     /// The WireGuard interface of this name, made (down, without key and peers) where there is none.
