@@ -134,10 +134,9 @@ impl Gateway {
                 bail!("the agent is at revision {}:\n{}", status["revision"], fs::read_to_string(&log)?);
             }
             let directory = Directory::read(&path)?;
-            let plants = directory.plants.iter().filter(|plant| plant.active).map(|plant| format!("wgp-{}", plant.id));
-            for interface in plants.chain(["wg-users".to_owned()]) {
-                let link = run(&format!("ip link show dev {interface}"))?;
-                ensure!(link.contains("xdpgeneric") && link.contains(",UP,"), "{interface} is not ready: {link}");
+            let plants = status["plants"].as_array().context("plants")?;
+            for interface in plants.iter().map(|plant| &plant["interface"]).chain([&status["users"]]) {
+                ensure!(interface["program"] == "attached" && interface["up"] == true, "not ready: {interface}");
             }
             Ok(directory)
         })

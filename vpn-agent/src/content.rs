@@ -115,42 +115,66 @@ fn bits(net: IpNet) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{example, tables};
+    use crate::example;
 
     #[test]
     fn addresses_and_prefixes_are_those_of_the_tables() {
-        let config = example::config("");
+        let config = example::config("[[services]]\nprotocol = 'udp'\nport = 53\n");
+        let route = |destination: &str, real: &str, twin: &str| tables::Route {
+            destination: destination.parse().unwrap(),
+            real: real.parse().unwrap(),
+            virtual_base: twin.parse().unwrap(),
+            plant_id: 2,
+            route_id: 9,
+            ifindex: 31,
+        };
+        let subnets = [("192.168.1.0/24", "10.128.3.0/24"), ("2001:db8::/64", "fd76:7600::/64")];
         let tables = Tables {
             route_sets: BTreeMap::from([(
                 4,
-                vec![tables::Route {
-                    destination: "10.128.3.0/24".parse().unwrap(),
-                    real: IpAddr::from([192, 168, 1, 0]),
-                    virtual_base: IpAddr::from([10, 128, 3, 0]),
-                    plant_id: 2,
-                    route_id: 9,
-                    ifindex: 31,
-                }],
+                vec![
+                    route("10.128.3.0/24", "192.168.1.0", "10.128.3.0"),
+                    route("2001:db8::/64", "2001:db8::", "fd76:7600::"),
+                ],
             )]),
             peers: BTreeMap::from([(IpAddr::from([100, 64, 0, 7]), tables::Peer { peer_id: 5, route_set: 4 })]),
             plants: BTreeMap::from([(
                 31,
-                tables::Plant { plant_id: 2, mtu: 1420, link_header: 0, subnets: Vec::new() },
+                tables::Plant {
+                    plant_id: 2,
+                    mtu: 1420,
+                    link_header: 14,
+                    subnets: subnets.map(|(real, twin)| (real.parse().unwrap(), twin.parse().unwrap())).to_vec(),
+                },
             )]),
         };
         let content = content(&tables, &config);
-        let address = |octets: [u8; 4]| Address::from(IpAddr::from(octets));
-        assert_eq!(content.peers, BTreeMap::from([(address([100, 64, 0, 7]), Peer { id: 5, route_set: 4 })]));
-        let route = content.route_sets[&4][&(address([10, 128, 3, 0]), 96 + 24)];
+        let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(content.peers, BTreeMap::from([(address("100.64.0.7"), Peer { id: 5, route_set: 4 })]));
+        let routes = &content.route_sets[&4];
+        let route = routes[&(address("10.128.3.0"), 96 + 24)];
         assert_eq!((route.plant, route.id, route.egress), (2, 9, 31));
-        assert_eq!(route.real.translate(&address([10, 128, 3, 77])), address([192, 168, 1, 77]));
+        assert_eq!(route.real.translate(&address("10.128.3.77")), address("192.168.1.77"));
+        assert_eq!(route.other_address(&address("10.128.3.77")), address("192.168.1.77"));
+        let route = routes[&(address("2001:db8::"), 64)];
+        assert_eq!(route.other_address(&address("2001:db8::77")), address("fd76:7600::77"));
+
         let plant = content.plants[&31];
-        assert_eq!((plant.id, plant.mtu), (2, 1420));
-        assert_eq!(plant.source.translate(&address([100, 64, 0, 7])), address([100, 80, 0, 7]));
+        assert_eq!((plant.id, plant.mtu, plant.link_header, plant.subnet_count), (2, 1420, 14, 2));
+        assert_eq!(plant.source[0].translate(&address("100.64.0.7")), address("100.80.0.7"));
+        let twins = ["192.168.1.9", "2001:db8::9"].map(|device| {
+            let device = address(device);
+            plant.subnets.iter().find_map(|subnet| subnet.virtual_of(&device)).unwrap()
+        });
+        assert_eq!(twins, [address("10.128.3.9"), address("fd76:7600::9")]);
+
+        let service = ServiceKey { address: address("100.64.0.1"), port: 53_u16.to_be(), protocol: 17, reserved: 0 };
+        assert_eq!(content.services, BTreeMap::from([(service, 1)]));
         let gateway = gateway(&config, 30);
-        assert_eq!((gateway.users, gateway.users_mtu, gateway.idle.icmp_ns), (30, 1420, 60_000_000_000));
-        assert!(
-            gateway.tunnel.contains(&address([100, 64, 0, 7])) && !gateway.tunnel.contains(&address([100, 65, 0, 7]))
-        );
+        assert_eq!((gateway.users, gateway.users_mtu, gateway.idle.icmp_ms), (30, 1420, 60_000));
+        assert_eq!(gateway.options, ANSWER_REFUSALS);
+        assert_eq!(gateway.address[0], address("100.64.0.1"));
+        assert!(gateway.tunnel[0].contains(&address("100.64.0.7")) && !gateway.tunnel[0].contains(&address("100.65.0.7")));
+        assert!(gateway.tunnel[1].contains(&gateway.address[1]));
     }
 }
