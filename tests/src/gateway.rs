@@ -12,7 +12,7 @@ use serde_json::Value;
 use vpn_agent::datapath::read::Pinned;
 use vpn_directory::Directory;
 
-use crate::{lab::write_key, namespace::run, steps::wait_for};
+use crate::{lab::write_key, steps::wait_for};
 
 /// How long a program may take until it works, under emulation.
 const READY: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ impl Gateway {
                 "gateway = \"{NAME}\"\nregion = \"{REGION}\"\nstate = \"{}\"\nstate_dir = \"{}\"\n\n\
                  [users]\nprivate_key_file = \"{}\"\n\n[pools]\nsource = \"{SOURCE}\"\n\n\
                  # Long enough for every flow of a scenario to be in the kernel when it is compared.\n\
-                 [datapath.idle_seconds]\nicmp = 3600\nudp = 3600\n",
+                 [datapath.idle_seconds]\nicmp = 3600\nudp = 3600\ntcp_closed = 3600\ntcp_transitory = 3600\n",
                 gateway.path("state.json").display(),
                 gateway.path("agent").display(),
                 key.display(),
