@@ -245,7 +245,7 @@ fn the_agent_stays_closed_whatever_happens_to_it() {
         ("1.json", state(1, &["north", "south"], &["user-a", "user-b"], 1).to_string()),
         ("2.json", state(2, &["north", "south", "west"], &["user-b"], 1).to_string()),
         ("3.json", state(3, &["south", "west"], &["user-b"], 1).to_string()),
-        ("4.json", state(4, &["west"], &["user-c", "user-b"], 70).to_string()),
+        ("4.json", state(4, &["west", "west-2", "west-3", "west-4", "west-5"], &["user-c", "user-b"], 16).to_string()),
     ];
     for (name, content) in files {
         fs::write(folder.path().join(name), content).unwrap();
@@ -260,7 +260,7 @@ fn the_agent_stays_closed_whatever_happens_to_it() {
 
 /// In the machine, for its `sh`.
 const SCENARIO: &str = r#"set -e
-links=/sys/fs/bpf/vpn/v1/links
+links='/sys/fs/bpf/vpn/v*/links'
 conf=/proc/sys/net/ipv4/conf
 until_true() { # what, command
   what=$1; shift
@@ -327,18 +327,18 @@ until_true "SIGHUP makes it again" in_order 3
 
 cp /data/4.json /etc/vpn-gateway/new && mv /etc/vpn-gateway/new /etc/vpn-gateway/state.json
 until_true "a state that does not fit is said" logged "ROUTES is full"
-until_true "south is taken from user-b all the same" has "user-b  *user-b  *100.64.0.3  *[0-9][0-9]*  *2 "
+until_true "south is taken from user-b all the same" has "user-b  *user-b  *100.64.0.3  *[0-9a-f:]*  *[0-9][0-9]*  *2 "
 until_true "and a new key takes the place of the old one" rotated
 vpn-agent status --json > /dev/null
 kill $agent; wait $agent
 vpn-agent status > /dev/null
 "#;
 
-/// Every user is operator of every plant, and has a key by its place in the list; west has `subnets` subnets, the others have one.
+/// Every user is operator of every plant, and has a key by its place in the list; the west has `subnets` subnets at each plant, the others have one.
 fn state(revision: u64, plants: &[&str], users: &[&str], subnets: u32) -> Value {
     let key = |number: usize| format!("{number:A<42}A=");
     let plant = |(at, id): (usize, &&str)| {
-        let count = if *id == "west" { subnets } else { 1 };
+        let count = if id.starts_with("west") { subnets } else { 1 };
         let subnets: Vec<_> = (1..=count).map(|subnet| format!("192.168.{subnet}.0/24")).collect();
         json!({"id": id, "organisation": "alpha", "subnets": subnets, "uplink": {"kind": "host", "public_key": key(10 + at)}})
     };
