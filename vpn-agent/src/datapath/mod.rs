@@ -20,13 +20,14 @@ use aya::{
 use vpn_ebpf_common::{LAYOUT, names};
 
 pub mod fill;
+mod guard;
 pub mod hook;
 pub mod read;
 mod shape;
 pub mod withdraw;
 
 use self::hook::Hook;
-pub use self::shape::Sizes;
+pub use self::{guard::pinned_guard, shape::Sizes};
 use crate::interface::{of_pin, pin_name};
 
 /// The object that `build.rs` made.
@@ -182,6 +183,7 @@ impl Datapath {
             let failed = |source| Error::Program { program, source };
             classifier(&mut ebpf, program).load().map_err(failed)?;
         }
+        guard::load(&mut ebpf)?;
         Ok(Self { ebpf, links })
     }
 
@@ -210,7 +212,9 @@ impl Datapath {
     /// # Errors
     /// [`Error::Pin`].
     pub fn detach_interface(&self, name: &str) -> Result<(), Error> {
-        self.links.as_ref().map_or(Ok(()), |links| Hook::of_kernel().detach(name, &links.join(pin_name(name))))
+        let Some(links) = &self.links else { return Ok(()) };
+        unpin(&guard::pin(links, name))?;
+        Hook::of_kernel().detach(name, &links.join(pin_name(name)))
     }
 
     /// The interfaces that have a program pinned, whether or not they still exist.
@@ -264,6 +268,7 @@ impl Datapath {
 pub fn detach(pin_dir: &Path, forget: bool) -> Result<(), Error> {
     for (layout, dir) in layouts(pin_dir)? {
         hook::detach_all(&dir.join("links"))?;
+        remove(&dir.join(guard::PINS))?;
         if forget {
             remove(&dir.join("maps"))?;
         }
