@@ -92,7 +92,7 @@ pub struct PolicyConfig {
 pub struct DatapathConfig {
     /// Folder of the pins, on a BPF file system.
     pub pin_dir: PathBuf,
-    /// Tunnel addresses of certificates, two for each.
+    /// Certificates; each has two tunnel addresses.
     pub peers_max: u32,
     /// Routes over all route sets.
     pub routes_max: u32,
