@@ -371,7 +371,10 @@ fn before() -> Content {
 fn content(rows: &[(&str, u32, u32, Range<u32>)]) -> Content {
     let route = |subnet: u32| {
         let destination = address(&format!("10.128.{subnet}.0"));
-        ((destination, 96 + 24), Route { plant: 1, id: subnet, egress: 1, real: prefix("192.168.1.0", 24), twin: destination })
+        (
+            (destination, 96 + 24),
+            Route { plant: 1, id: subnet, egress: 1, real: prefix("192.168.1.0", 24), twin: destination },
+        )
     };
     let mut content = Content::default();
     for (peer, id, set, subnets) in rows {

@@ -90,10 +90,10 @@ pub enum Error {
         /// The file that it holds locked.
         path: PathBuf,
     },
-    /// The interface runs another program than the one that was attached.
+    /// Packets from the interface meet another program before the one that was attached, or none.
     #[error(
-        "{interface} has {} instead of the program {attached} that was just attached, so it is not brought up; look with \
-         `ip link show {interface}` and `bpftool net` for what attaches programs on this host",
+        "at the ingress of {interface} {} comes first, and not the program {attached} that was just attached, so the \
+         interface is not used; look with `bpftool net` for what attaches programs on this host",
         found.map_or_else(|| "no program".to_owned(), |id| format!("the program {id}"))
     )]
     ForeignProgram {

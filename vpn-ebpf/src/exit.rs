@@ -6,7 +6,10 @@ use aya_ebpf::{
 };
 use vpn_ebpf_common::{Verdict, flow::Traffic};
 
-use crate::{frame::{ETHERNET, Frame}, stats};
+use crate::{
+    frame::{ETHERNET, Frame},
+    stats,
+};
 
 /// Where a packet goes.
 pub struct Hop {

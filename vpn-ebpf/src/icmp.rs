@@ -144,9 +144,11 @@ impl Quote {
         [source, destination]: [&Address; 2],
         [quoted_source, quoted_destination]: [&Address; 2],
     ) -> Result<(), Verdict> {
-        let addresses = Difference::none()
-            .address(packet.family, &self.source, quoted_source)
-            .address(packet.family, &self.destination, quoted_destination);
+        let addresses = Difference::none().address(packet.family, &self.source, quoted_source).address(
+            packet.family,
+            &self.destination,
+            quoted_destination,
+        );
         let mut content = addresses;
         if packet.family == 0 {
             let ip = frame.header_mut::<Ipv4Hdr>(self.at)?;
