@@ -1,8 +1,10 @@
 //! What the tests and the demo of the VPN gateway share.
 
 pub mod audit;
+pub mod by_hand;
 #[path = "../../vpn-ebpf/cache.rs"]
 mod cache;
+pub mod checksums;
 pub mod demo;
 pub mod device;
 pub mod first_plant;
@@ -10,12 +12,14 @@ pub mod gate;
 pub mod gateway;
 pub mod lab;
 pub mod main_job;
+pub mod model;
 pub mod namespace;
 pub mod packet;
 pub mod pins;
 pub mod skip;
 pub mod steps;
 pub mod store;
+pub mod topology;
 pub mod vm;
 mod wireguard;
 
