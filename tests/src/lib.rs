@@ -16,10 +16,14 @@ pub mod model;
 pub mod namespace;
 pub mod packet;
 pub mod pins;
+pub mod random;
+pub mod records;
+pub mod scenario;
 pub mod skip;
 pub mod steps;
 pub mod store;
 pub mod topology;
+pub mod traffic;
 pub mod vm;
 mod wireguard;
 

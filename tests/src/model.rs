@@ -4,18 +4,9 @@
 //! are those of [`std::net`], networks those of [`topology`](crate::topology), and each checksum is the sum of all that
 //! it covers. Time is an argument.
 
-use std::collections::BTreeMap;
+use vpn_ebpf_common::{Verdict, event::Event, flow::Traffic};
 
-use vpn_ebpf_common::{
-    Verdict,
-    denial::{Denial, DenialKey},
-    event::Event,
-    flow::{ClosedKey, Flow, FlowKey, Traffic},
-    fragment::{FragmentKey, Fragmented},
-    usage::Usage,
-};
-
-use crate::topology::Topology;
+use crate::{records::Records, topology::Topology};
 
 mod admission;
 mod answer;
@@ -108,6 +99,11 @@ pub struct Capacities {
     pub denied: usize,
 }
 
+impl Capacities {
+    /// Larger than the traffic of any test.
+    pub const LARGE: Self = Self { flows: 16_384, closed: 16_384, denied: 16_384 };
+}
+
 /// The two programs and their maps.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -115,18 +111,8 @@ pub struct Model {
     pub topology: Topology,
     /// How large the maps are.
     pub capacities: Capacities,
-    /// FLOWS.
-    pub flows: BTreeMap<FlowKey, Flow>,
-    /// CLOSED.
-    pub closed: BTreeMap<ClosedKey, Flow>,
-    /// DENIED.
-    pub denied: BTreeMap<DenialKey, Denial>,
-    /// USAGE.
-    pub usage: BTreeMap<u32, Usage>,
-    /// RELEASED.
-    pub released: BTreeMap<u32, u64>,
-    /// FRAGMENTS, of which none is forgotten.
-    pub fragments: BTreeMap<FragmentKey, Fragmented>,
+    /// What was written. No fragment is ever forgotten.
+    pub records: Records,
     /// What was put into EVENTS.
     pub events: Vec<Event>,
     /// When FLOWS was last found full.
@@ -137,18 +123,7 @@ impl Model {
     /// With empty maps.
     #[must_use]
     pub fn new(topology: Topology, capacities: Capacities) -> Self {
-        Self {
-            topology,
-            capacities,
-            flows: BTreeMap::new(),
-            closed: BTreeMap::new(),
-            denied: BTreeMap::new(),
-            usage: BTreeMap::new(),
-            released: BTreeMap::new(),
-            fragments: BTreeMap::new(),
-            events: Vec::new(),
-            found_full: None,
-        }
+        Self { topology, capacities, records: Records::default(), events: Vec::new(), found_full: None }
     }
 
     /// A packet through the program on the users' device, at `now` (`CLOCK_BOOTTIME`, nanoseconds).

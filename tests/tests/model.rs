@@ -1,18 +1,22 @@
 //! The reference model by itself: packets written out by hand, and what it does from packet to packet.
 
+use std::collections::BTreeMap;
+
 use vpn_ebpf_common::{Verdict, names::USERS};
 use vpn_tests::{
     by_hand::{self, ANSWERS_V4, ANSWERS_V6, IPV4, IPV6, UPLINK, USERS_DEVICE},
     checksums::Checksums,
     model::{Action, Arrival, Capacities, Model, Outcome},
     packet::{Ends, udp},
+    scenario::{Scenario, Step},
     topology::Topology,
+    traffic::world::Interfaces,
 };
 
 const NOW: u64 = 1_000_000_000_000;
 
 fn model(topology: Topology) -> Model {
-    Model::new(topology, Capacities { flows: 64, closed: 64, denied: 64 })
+    Model::new(topology, Capacities::LARGE)
 }
 
 fn run(model: &mut Model, program: &str, packet: Vec<u8>) -> Outcome {
@@ -55,4 +59,31 @@ fn answers_are_as_computed_by_hand() {
 
 fn hex(packet: &[u8]) -> String {
     packet.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn random_traffic_meets_every_verdict() {
+    let interfaces = Interfaces { users: 1, uplinks: vec![2, 3, 4] };
+    let mut seen = BTreeMap::new();
+    for seed in 0..60 {
+        let capacities = if seed % 3 == 0 { Capacities { flows: 12, closed: 3, denied: 6 } } else { Capacities::LARGE };
+        let mut scenario = Scenario::new(seed, &interfaces);
+        let mut model = Model::new(scenario.topology().clone(), capacities);
+        for step in 0..2_000 {
+            let now = NOW + step * 500_000;
+            match scenario.next(&model) {
+                Step::Packet(packet) => {
+                    let outcome = packet.run(&mut model, now);
+                    *seen.entry(outcome.verdict.label()).or_insert(0) += 1;
+                    scenario.saw(packet, outcome);
+                }
+                Step::Install(topology) => model.topology = *topology,
+                Step::Records(change) => change.apply(&mut model.records, now),
+            }
+        }
+    }
+    println!("{seen:?}");
+    for verdict in Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::NoMemory) {
+        assert!(seen.contains_key(verdict.label()), "no packet for {verdict:?}: {seen:?}");
+    }
 }

@@ -43,7 +43,7 @@ pub(super) struct Resolved {
 
 impl Model {
     pub(super) fn admit(&mut self, key: &FlowKey, peer: Peer, parsed: &Parsed, now: u64) -> Result<Admission, Refusal> {
-        if let Some(flow) = self.flows.get(key)
+        if let Some(flow) = self.records.flows.get(key)
             && flow.age(now) == Age::Live
             && self.is_current(flow, peer)
         {
@@ -58,7 +58,7 @@ impl Model {
             parsed.check_egress(resolved.mtu)?;
         }
         let generation = self.topology.generation;
-        match self.flows.get_mut(key) {
+        match self.records.flows.get_mut(key) {
             Some(flow) if flow.age(now) == Age::Live => {
                 if flow.plant != resolved.plant || flow.device != resolved.device.into() {
                     flow.expires_ns = now - 1;
@@ -125,7 +125,7 @@ impl Model {
         }
         if let Some(subnet) = &resolved.subnet {
             let other = FlowKey { addressed: subnet.other_address(key.addressed.to_ip()).into(), ..*key };
-            if other != *key && self.flows.get(&other).is_some_and(|flow| flow.age(now) != Age::Over) {
+            if other != *key && self.records.flows.get(&other).is_some_and(|flow| flow.age(now) != Age::Over) {
                 return Err(Verdict::AddressInUse.into());
             }
         }
@@ -139,7 +139,7 @@ impl Model {
         if replaces {
             self.close(key)?;
         }
-        if self.flows.len() >= self.capacities.flows {
+        if self.records.flows.len() >= self.capacities.flows {
             self.found_full = Some(now);
             let forward = self.topology.options & FORWARD_UNRECORDED != 0 && resolved.plant != 0;
             return if forward { Ok(Admission::Unrecorded(*resolved)) } else { Err(Verdict::FlowsFull.into()) };
@@ -147,7 +147,7 @@ impl Model {
 
         let mut flow = opened(key, now);
         resolved.fill(&mut flow, peer.route_set, self.topology.generation);
-        self.flows.insert(*key, flow);
+        self.records.flows.insert(*key, flow);
         let usage = self.usage_at(peer.id, now);
         usage.opened += u64::from(!replaces);
         usage.new_flows += 1;
@@ -156,16 +156,16 @@ impl Model {
 
     /// Moves a flow that is over from FLOWS to CLOSED.
     fn close(&mut self, key: &FlowKey) -> Result<(), Verdict> {
-        let flow = self.flows[key];
+        let flow = self.records.flows[key];
         let closed = ClosedKey::new(*key, flow.opened_ns);
-        if self.closed.contains_key(&closed) {
+        if self.records.closed.contains_key(&closed) {
             return Err(Verdict::FlowIdle);
         }
-        if self.closed.len() >= self.capacities.closed {
+        if self.records.closed.len() >= self.capacities.closed {
             return Err(Verdict::ClosedFull);
         }
-        self.closed.insert(closed, flow);
-        self.flows.remove(key);
+        self.records.closed.insert(closed, flow);
+        self.records.flows.remove(key);
         Ok(())
     }
 }

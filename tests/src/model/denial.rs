@@ -35,9 +35,9 @@ impl Model {
 
     /// Adds to an entry, which is made if `may_insert`. False if there is none.
     fn add_denial(&mut self, key: DenialKey, parsed: &Parsed, may_insert: bool, now: u64) -> bool {
-        let is_full = self.denied.len() >= self.capacities.denied;
+        let is_full = self.records.denied.len() >= self.capacities.denied;
         let counted = parsed.wire.traffic;
-        match self.denied.entry(key) {
+        match self.records.denied.entry(key) {
             Entry::Occupied(mut entry) => {
                 let denial = entry.get_mut();
                 denial.attempts += counted.packets;

@@ -49,7 +49,7 @@ impl Model {
             reserved: [0; 3],
         };
         let key = self.flow_to_device(to.plant, &real, now).ok_or(Verdict::IcmpNoFlow)?;
-        let mut flow = self.flows[&key];
+        let mut flow = self.records.flows[&key];
         self.check_flow(to, &key, &flow, now)?;
         parsed.check_egress(self.topology.users_mtu).map_err(|refusal| refusal.verdict)?;
 
@@ -57,7 +57,7 @@ impl Model {
         flow.to_user.bytes += parsed.wire.traffic.bytes;
         flow.last_ns = now;
         flow.expires_ns = now + self.topology.idle.of(key.protocol, flow.tcp_user, flow.tcp_plant);
-        self.flows.insert(key, flow);
+        self.records.flows.insert(key, flow);
 
         let addressed = key.addressed.to_ip();
         let source = if parsed.source == device {
@@ -96,7 +96,7 @@ impl Model {
             reserved: [0; 3],
         };
         // What a service has sent did not pass here.
-        let flow = self.flows.get(&key).filter(|flow| flow.plant != 0);
+        let flow = self.records.flows.get(&key).filter(|flow| flow.plant != 0);
         let mut flow = *flow.ok_or(Verdict::IcmpNoFlow)?;
         if flow.age(now) != Age::Live {
             return Err(Verdict::FlowIdle.into());
@@ -110,7 +110,7 @@ impl Model {
         flow.to_plant.bytes += parsed.wire.traffic.bytes;
         flow.last_ns = now;
         flow.expires_ns = now + self.topology.idle.of(key.protocol, flow.tcp_user, flow.tcp_plant);
-        self.flows.insert(key, flow);
+        self.records.flows.insert(key, flow);
 
         let (source, device) = (flow.source.to_ip(), flow.device.to_ip());
         let packet = translated_error(

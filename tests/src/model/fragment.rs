@@ -16,7 +16,7 @@ impl Model {
     pub(super) fn note_first_fragment(&mut self, arrival: &Arrival, parsed: &Parsed, flow: FlowKey, now: u64) {
         if let Fragment::First(identification) = parsed.fragment {
             let fragmented = Fragmented { first_ns: now, flow, reserved: 0 };
-            self.fragments.insert(key(arrival, parsed, identification), fragmented);
+            self.records.fragments.insert(key(arrival, parsed, identification), fragmented);
         }
     }
 
@@ -28,7 +28,7 @@ impl Model {
         identification: u32,
         now: u64,
     ) -> Result<FlowKey, Verdict> {
-        let fragmented = self.fragments.get(&key(arrival, parsed, identification)).ok_or(Verdict::Fragment)?;
+        let fragmented = self.records.fragments.get(&key(arrival, parsed, identification)).ok_or(Verdict::Fragment)?;
         if now - fragmented.first_ns > TIMEOUT_NS {
             return Err(Verdict::Fragment);
         }

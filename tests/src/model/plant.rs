@@ -55,7 +55,7 @@ impl Model {
     ) -> Result<FlowKey, Verdict> {
         if let Fragment::Later(identification) = parsed.fragment {
             let key = self.flow_of_fragment(arrival, parsed, identification, now)?;
-            let flow = self.flows.get(&key).ok_or(Verdict::Fragment)?;
+            let flow = self.records.flows.get(&key).ok_or(Verdict::Fragment)?;
             let device = parsed.source.into();
             return if flow.plant == to.plant.id && flow.device == device { Ok(key) } else { Err(Verdict::Fragment) };
         }
@@ -77,7 +77,7 @@ impl Model {
         let twin = plant.twin(device.to_ip()).map(|twin| FlowKey { addressed: twin.into(), ..*real });
         let mut found = None;
         for key in twin.into_iter().chain([*real]) {
-            if let Some(flow) = self.flows.get(&key)
+            if let Some(flow) = self.records.flows.get(&key)
                 && flow.plant == plant.id
                 && flow.device == device
             {
@@ -118,7 +118,7 @@ impl Model {
         key: &FlowKey,
         now: u64,
     ) -> Ended {
-        let flow = self.flows[key];
+        let flow = self.records.flows[key];
         if let Err(verdict) = self.check_flow(to, key, &flow, now) {
             return verdict.into();
         }
@@ -127,7 +127,7 @@ impl Model {
         }
 
         let idle = self.topology.idle;
-        let flow = self.flows.get_mut(key).expect("it was found");
+        let flow = self.records.flows.get_mut(key).expect("it was found");
         flow.to_user.packets += parsed.wire.traffic.packets;
         flow.to_user.bytes += parsed.wire.traffic.bytes;
         flow.tcp_plant = tcp::seen(flow.tcp_plant, parsed.tcp_flags);

@@ -7,7 +7,7 @@ use super::Model;
 impl Model {
     /// The peer's entry, made on first use, in which what was about an earlier second or window is forgotten.
     pub(super) fn usage_at(&mut self, peer: u32, now: u64) -> &mut Usage {
-        let usage = self.usage.entry(peer).or_default();
+        let usage = self.records.usage.entry(peer).or_default();
         let second = (now / 1_000_000_000) as u32;
         if usage.second != second {
             *usage = Usage { second, new_flows: 0, answers: 0, ..*usage };
@@ -20,7 +20,7 @@ impl Model {
 
     /// How many flows of the peer are in FLOWS, as the programs reckon.
     pub(super) fn live_flows(&mut self, peer: u32, now: u64) -> u64 {
-        let released = self.released.get(&peer).copied().unwrap_or(0);
+        let released = self.records.released.get(&peer).copied().unwrap_or(0);
         self.usage_at(peer, now).opened.saturating_sub(released)
     }
 }

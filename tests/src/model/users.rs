@@ -57,7 +57,7 @@ impl Model {
         }
 
         let idle = self.topology.idle;
-        let flow = self.flows.get_mut(&key).expect("an admitted packet has a flow");
+        let flow = self.records.flows.get_mut(&key).expect("an admitted packet has a flow");
         flow.to_plant.packets += parsed.wire.traffic.packets;
         flow.to_plant.bytes += parsed.wire.traffic.bytes;
         flow.tcp_user = tcp::seen(flow.tcp_user, parsed.tcp_flags);
