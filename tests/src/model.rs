@@ -115,15 +115,13 @@ pub struct Model {
     pub records: Records,
     /// What was put into EVENTS.
     pub events: Vec<Event>,
-    /// When FLOWS was last found full.
-    pub found_full: Option<u64>,
 }
 
 impl Model {
     /// With empty maps.
     #[must_use]
     pub fn new(topology: Topology, capacities: Capacities) -> Self {
-        Self { topology, capacities, records: Records::default(), events: Vec::new(), found_full: None }
+        Self { topology, capacities, records: Records::default(), events: Vec::new() }
     }
 
     /// A packet through the program on the users' device, at `now` (`CLOCK_BOOTTIME`, nanoseconds).

@@ -7,6 +7,7 @@ use vpn_ebpf_common::{
     flow::{Age, ClosedKey, Flow, FlowKey, Traffic},
     gateway::FORWARD_UNRECORDED,
     peer::Peer,
+    usage::second,
 };
 
 use super::{
@@ -140,9 +141,11 @@ impl Model {
             self.close(key)?;
         }
         if self.records.flows.len() >= self.capacities.flows {
-            self.found_full = Some(now);
-            let forward = self.topology.options & FORWARD_UNRECORDED != 0 && resolved.plant != 0;
-            return if forward { Ok(Admission::Unrecorded(*resolved)) } else { Err(Verdict::FlowsFull.into()) };
+            if self.topology.options & FORWARD_UNRECORDED == 0 || resolved.plant == 0 {
+                return Err(Verdict::FlowsFull.into());
+            }
+            self.usage_at(peer.id, now).unrecorded_second = second(now);
+            return Ok(Admission::Unrecorded(*resolved));
         }
 
         let mut flow = opened(key, now);

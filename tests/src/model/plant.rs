@@ -19,9 +19,6 @@ use super::{
 };
 use crate::topology::Plant;
 
-/// For how long after FLOWS was found full a packet without a flow may belong to one that could not be recorded.
-const UNRECORDED_NS: u64 = 60_000_000_000;
-
 impl Model {
     pub(super) fn packet_from_plant(&mut self, arrival: &Arrival, plant: &Plant, parsed: &Parsed, now: u64) -> Ended {
         if self.topology.users == 0 {
@@ -143,8 +140,7 @@ impl Model {
 
     /// A packet without a flow, which may belong to one that could not be recorded.
     fn unrecorded_from_plant(&mut self, arrival: &Arrival, to: &Recipient<'_>, parsed: &Parsed, now: u64) -> Ended {
-        let is_allowed = self.topology.options & FORWARD_UNRECORDED != 0
-            && self.found_full.is_some_and(|then| now - then <= UNRECORDED_NS);
+        let is_allowed = self.topology.options & FORWARD_UNRECORDED != 0 && self.was_unrecorded(to.peer.id, now);
         let opens = parsed.protocol == TCP && parsed.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
         let addressed = to.plant.twin(parsed.source).filter(|_| is_allowed && !opens).filter(|twin| {
             let route = self.topology.route(to.peer.route_set, *twin);

@@ -1,0 +1,224 @@
+//! The programs in the kernel and their reference model side by side: whatever happens, happens to both.
+
+use std::{thread, time::Duration};
+
+use vpn_ebpf_common::{Verdict, event::Event, flow::Traffic};
+
+use crate::{
+    checksums::Checksums,
+    gate::{Run, now_ns},
+    kernel::Kernel,
+    model::{Action, Capacities, Model, Outcome},
+    records::timeless_event,
+    scenario::{Change, Step},
+    topology::Topology,
+    traffic::{Packet, world::Interfaces},
+};
+
+/// Nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+/// Before the end of a second no packet is begun, so that both sides see it in the same one.
+const MARGIN: u64 = 1_000_000;
+
+/// Both.
+pub struct Pair {
+    kernel: Kernel,
+    model: Model,
+    /// What the counters of the kernel must be, by verdict.
+    counted: Vec<Traffic>,
+    /// Since when there may be flows that settle, which takes a second.
+    settling_since: Option<u64>,
+}
+
+impl Pair {
+    /// With empty maps of these sizes.
+    ///
+    /// # Panics
+    /// Without root.
+    #[must_use]
+    pub fn new(capacities: Capacities, topology: Topology) -> Self {
+        let kernel = Kernel::new(capacities);
+        let counted = vec![Traffic::default(); Verdict::COUNT];
+        Self { kernel, model: Model::new(topology, capacities), counted, settling_since: None }
+    }
+
+    /// The interfaces by which packets may come in.
+    #[must_use]
+    pub fn interfaces(&self) -> &Interfaces {
+        self.kernel.interfaces()
+    }
+
+    /// The model as it is now.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Forgets everything but the counters.
+    pub fn clear(&mut self) {
+        self.model = Model::new(self.model.topology.clone(), self.model.capacities);
+        self.kernel.set_records(&self.model.records);
+        self.kernel.events();
+        for (verdict, counted) in Verdict::ALL.iter().zip(&mut self.counted) {
+            *counted = self.kernel.counter(*verdict);
+        }
+        self.settling_since = None;
+    }
+
+    /// Has something happen to both. Gives what became of a packet.
+    ///
+    /// # Errors
+    /// What is not the same afterwards.
+    pub fn step(&mut self, step: &Step) -> Result<Option<Outcome>, String> {
+        match step {
+            Step::Packet(packet) => return self.packet(packet).map(Some),
+            Step::Install(topology) => {
+                self.kernel.install(topology);
+                self.model.topology = topology.as_ref().clone();
+            }
+            Step::Records(change) => self.change(*change),
+        }
+        Ok(None)
+    }
+
+    fn change(&mut self, change: Change) {
+        let now = now_ns();
+        let mut records = self.kernel.records();
+        change.apply(&mut records, now);
+        self.kernel.set_records(&records);
+        change.apply(&mut self.model.records, now);
+        match change {
+            Change::Settle(_) => drop(self.settling_since.get_or_insert(now)),
+            Change::EndSettling => self.settling_since = None,
+            Change::End(_) | Change::Collect | Change::Forget => {}
+        }
+    }
+
+    fn packet(&mut self, packet: &Packet) -> Result<Outcome, String> {
+        let mut before = steady_now();
+        if self.settling_since.is_some_and(|since| before - since > SECOND / 2) {
+            self.change(Change::EndSettling);
+            before = steady_now();
+        }
+        let run = self.kernel.run(packet.program, &packet.arrival);
+        let after = now_ns();
+        let was_held_up = after / SECOND != before / SECOND
+            || self.settling_since.is_some_and(|since| after - since > SECOND - MARGIN);
+        let late = was_held_up.then(|| self.model.clone());
+        let mut outcome = packet.run(&mut self.model, before);
+        let mut checked = self.check(packet, &run, &outcome);
+        // The program may have run at either end of so long a time.
+        if let Some(mut late) = late.filter(|_| checked.is_err()) {
+            outcome = packet.run(&mut late, after);
+            checked = self.check(packet, &run, &outcome);
+            self.model = late;
+        }
+        checked?;
+        self.counted[outcome.verdict as usize] = sum(self.counted[outcome.verdict as usize], outcome.counted);
+        if outcome.verdict == Verdict::FlowMoved {
+            self.settling_since.get_or_insert(before);
+        }
+        Ok(outcome)
+    }
+
+    /// Whether the kernel did what the model says.
+    fn check(&mut self, packet: &Packet, run: &Run, outcome: &Outcome) -> Result<(), String> {
+        let verdict = outcome.verdict;
+        let expected = sum(self.counted[verdict as usize], outcome.counted);
+        if self.kernel.counter(verdict) != expected {
+            let counted = self.counters();
+            return Err(format!("the model counts {:?} as {verdict:?}, the kernel:\n{counted}", outcome.counted));
+        }
+        if run.action != outcome.action.number() {
+            return Err(format!("{verdict:?}: {:?}, but the kernel does {}", outcome.action, run.action));
+        }
+        if outcome.action != Action::Drop && run.packet != outcome.packet {
+            let (ours, theirs) = (hex(&outcome.packet), hex(&run.packet));
+            return Err(format!("{verdict:?} gives\n  {ours}, in the kernel\n  {theirs}"));
+        }
+        let (before, after) = (Checksums::of(&packet.arrival.packet), Checksums::of(&run.packet));
+        let is_answer = !matches!(
+            verdict,
+            Verdict::ToPlant
+                | Verdict::ToUser
+                | Verdict::ToGateway
+                | Verdict::UnrecordedToPlant
+                | Verdict::UnrecordedToUser
+        );
+        let is_right = match outcome.action {
+            Action::Drop => true,
+            _ if is_answer => after.header != Some(false) && after.transport == Some(true),
+            _ => before.kept(after),
+        };
+        if !is_right {
+            return Err(format!("{verdict:?}: checksums were {before:?} and are {after:?}"));
+        }
+        Ok(())
+    }
+
+    /// Whether both have counted and written the same.
+    ///
+    /// # Errors
+    /// What is not the same.
+    pub fn compare(&mut self) -> Result<(), String> {
+        let counted = self.counters();
+        if !counted.is_empty() {
+            return Err(format!("STATS:\n{counted}"));
+        }
+        let now = steady_now();
+        let idle = self.model.topology.idle;
+        let (model, kernel) = (self.model.records.timeless(&idle, now), self.kernel.records());
+        let differences = model.differences(&kernel.timeless(&idle, now));
+        if !differences.is_empty() {
+            return Err(format!("first the model's, then the kernel's:\n{differences}"));
+        }
+        let timeless = |events: Vec<Event>| events.iter().map(|event| timeless_event(event, &idle)).collect::<Vec<_>>();
+        let (ours, theirs) = (timeless(std::mem::take(&mut self.model.events)), timeless(self.kernel.events()));
+        if ours != theirs {
+            return Err(format!("EVENTS:\n{ours:?}\n{theirs:?}"));
+        }
+        for (peer, usage) in &kernel.usage {
+            let flows = kernel.flows.keys().filter(|key| key.peer == *peer).count() as u64;
+            let released = kernel.released.get(peer).copied().unwrap_or(0);
+            if usage.opened - released != flows {
+                return Err(format!(
+                    "peer {peer} has opened {}, {released} were released, {flows} are left",
+                    usage.opened
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counters that are not what they should be, a line each.
+    fn counters(&mut self) -> String {
+        let mut lines = String::new();
+        for (verdict, expected) in Verdict::ALL.iter().zip(&self.counted) {
+            let counted = self.kernel.counter(*verdict);
+            if counted != *expected {
+                let more = counted.packets - expected.packets;
+                lines += &format!("  {verdict:?}: {more} more, {} bytes\n", counted.bytes - expected.bytes);
+            }
+        }
+        lines
+    }
+}
+
+/// The time, at which there is still some time before the second ends.
+fn steady_now() -> u64 {
+    loop {
+        let now = now_ns();
+        if now % SECOND < SECOND - MARGIN {
+            return now;
+        }
+        thread::sleep(Duration::from_nanos(MARGIN));
+    }
+}
+
+fn sum(one: Traffic, other: Traffic) -> Traffic {
+    Traffic { packets: one.packets + other.packets, bytes: one.bytes + other.bytes }
+}
+
+fn hex(packet: &[u8]) -> String {
+    packet.iter().map(|byte| format!("{byte:02x}")).collect()
+}
