@@ -21,7 +21,7 @@ mod rewrite;
 mod usage;
 mod users;
 
-use parse::parse;
+use parse::{is_neighbour_discovery, parse};
 
 /// A packet and how it comes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +139,9 @@ impl Model {
         let Some(plant) = self.topology.plants.get(&arrival.ingress).cloned() else {
             return Outcome::unparsed(Verdict::NoPlant, arrival);
         };
+        if plant.link_header > 0 && is_neighbour_discovery(&arrival.packet) {
+            return Outcome { action: Action::Pass, ..Outcome::unparsed(Verdict::Neighbour, arrival) };
+        }
         let parsed = match parse(arrival, Direction::ToUser) {
             Ok(parsed) => parsed,
             Err(verdict) => return Outcome::unparsed(verdict, arrival),

@@ -2,7 +2,8 @@
 
 use std::{thread, time::Duration};
 
-use vpn_ebpf_common::{Verdict, event::Event, flow::Traffic};
+use vpn_agent::datapath::TEST_RUN_LINK_HEADER;
+use vpn_ebpf_common::{Verdict, event::Event, flow::Traffic, names::PLANT};
 
 use crate::{
     checksums::Checksums,
@@ -114,7 +115,8 @@ impl Pair {
             self.model = late;
         }
         checked?;
-        self.counted[outcome.verdict as usize] = sum(self.counted[outcome.verdict as usize], outcome.counted);
+        let total = &mut self.counted[outcome.verdict as usize];
+        *total = sum(*total, counted(packet, &outcome));
         if outcome.verdict == Verdict::FlowMoved {
             self.settling_since.get_or_insert(before);
         }
@@ -124,7 +126,7 @@ impl Pair {
     /// Whether the kernel did what the model says.
     fn check(&mut self, packet: &Packet, run: &Run, outcome: &Outcome) -> Result<(), String> {
         let verdict = outcome.verdict;
-        let expected = sum(self.counted[verdict as usize], outcome.counted);
+        let expected = sum(self.counted[verdict as usize], counted(packet, outcome));
         if self.kernel.counter(verdict) != expected {
             let counted = self.counters();
             return Err(format!("the model counts {:?} as {verdict:?}, the kernel:\n{counted}", outcome.counted));
@@ -132,21 +134,32 @@ impl Pair {
         if run.action != outcome.action.number() {
             return Err(format!("{verdict:?}: {:?}, but the kernel does {}", outcome.action, run.action));
         }
-        if outcome.action != Action::Drop && run.packet != outcome.packet {
-            let (ours, theirs) = (hex(&outcome.packet), hex(&run.packet));
-            return Err(format!("{verdict:?} gives\n  {ours}, in the kernel\n  {theirs}"));
-        }
-        let (before, after) = (Checksums::of(&packet.arrival.packet), Checksums::of(&run.packet));
         let is_answer = !matches!(
             verdict,
             Verdict::ToPlant
                 | Verdict::ToUser
                 | Verdict::ToGateway
+                | Verdict::Neighbour
                 | Verdict::UnrecordedToPlant
                 | Verdict::UnrecordedToUser
         );
+        // The kernel has not finished the checksum of a packet that it has put together, and finishes it with the answer
+        // that quotes it, which is therefore made to be wrong before. In a test run it never does so.
+        let is_finished = !(is_answer && packet.is_coalesced());
+        let (mut ours, mut theirs) = (outcome.packet.clone(), run.packet.clone());
+        if !is_finished {
+            for answer in [&mut ours, &mut theirs] {
+                blank_icmp_checksum(answer);
+            }
+        }
+        if outcome.action != Action::Drop && ours != theirs {
+            let (ours, theirs) = (hex(&ours), hex(&theirs));
+            return Err(format!("{verdict:?} gives\n  {ours}, in the kernel\n  {theirs}"));
+        }
+        let (before, after) = (Checksums::of(&packet.arrival.packet), Checksums::of(&run.packet));
         let is_right = match outcome.action {
             Action::Drop => true,
+            _ if !is_finished => true,
             _ if is_answer => after.header != Some(false) && after.transport == Some(true),
             _ => before.kept(after),
         };
@@ -175,7 +188,9 @@ impl Pair {
         let timeless = |events: Vec<Event>| events.iter().map(|event| timeless_event(event, &idle)).collect::<Vec<_>>();
         let (ours, theirs) = (timeless(std::mem::take(&mut self.model.events)), timeless(self.kernel.events()));
         if ours != theirs {
-            return Err(format!("EVENTS:\n{ours:?}\n{theirs:?}"));
+            let same = ours.iter().zip(&theirs).take_while(|(our, their)| our == their).count();
+            let (our, their) = (ours.get(same), theirs.get(same));
+            return Err(format!("first the model's, then the kernel's: event {same}:\n  {our:?}\n  {their:?}"));
         }
         for (peer, usage) in &kernel.usage {
             let flows = kernel.flows.keys().filter(|key| key.peer == *peer).count() as u64;
@@ -204,6 +219,14 @@ impl Pair {
     }
 }
 
+/// What a packet counts for in the kernel. Of an interface that is no plant's nobody knows whether packets have a link
+/// header in front, so its bytes count as well.
+fn counted(packet: &Packet, outcome: &Outcome) -> Traffic {
+    let is_unknown = packet.program == PLANT && outcome.verdict == Verdict::NoPlant;
+    let link_header = if is_unknown { u64::from(TEST_RUN_LINK_HEADER) } else { 0 };
+    Traffic { bytes: outcome.counted.bytes + link_header, ..outcome.counted }
+}
+
 /// The time, at which there is still some time before the second ends.
 fn steady_now() -> u64 {
     loop {
@@ -217,6 +240,14 @@ fn steady_now() -> u64 {
 
 fn sum(one: Traffic, other: Traffic) -> Traffic {
     Traffic { packets: one.packets + other.packets, bytes: one.bytes + other.bytes }
+}
+
+/// Takes the checksum out of an answer of the gateway.
+fn blank_icmp_checksum(answer: &mut [u8]) {
+    let at = if answer.first().is_some_and(|first| first >> 4 == 4) { 22 } else { 42 };
+    if let Some(check) = answer.get_mut(at..at + 2) {
+        check.fill(0);
+    }
 }
 
 fn hex(packet: &[u8]) -> String {

@@ -47,9 +47,9 @@ impl Model {
             Entry::Vacant(entry) if may_insert && !is_full => {
                 let denial = Denial { first_ns: now, last_ns: now, attempts: counted.packets, bytes: counted.bytes };
                 entry.insert(denial);
+                self.events.push(Event::Denied(Denied { kind: DENIED, denial, key, reserved: 0 }));
                 if !key.is_further() {
                     self.usage_at(key.peer, now).denials += 1;
-                    self.events.push(Event::Denied(Denied { kind: DENIED, denial, key, reserved: 0 }));
                 }
             }
             Entry::Vacant(_) => return false,

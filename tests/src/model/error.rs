@@ -139,7 +139,8 @@ fn quote(packet: &[u8], error: &Parsed, direction: Direction) -> Option<Quote> {
     }?;
     let (source_port, destination_port) = match protocol {
         TCP | UDP => (number(transport, 0), number(transport, 2)),
-        _ => match (direction, icmp(protocol, transport[0], transport[1])) {
+        // The code of an echo message says nothing, and was checked before the packet went out.
+        _ => match (direction, icmp(protocol, transport[0], 0)) {
             (Direction::ToPlant, Icmp::EchoRequest) => (number(transport, 4), 0),
             (Direction::ToUser, Icmp::EchoReply) => (0, number(transport, 4)),
             _ => return None,

@@ -67,7 +67,10 @@ pub(super) fn family(address: IpAddr) -> usize {
 
 pub(super) fn parse(arrival: &Arrival, direction: Direction) -> Result<Parsed, Verdict> {
     let packet = &arrival.packet;
-    let mut parsed = match packet.first().ok_or(Verdict::Truncated)? >> 4 {
+    if packet.len() < 20 {
+        return Err(Verdict::Truncated);
+    }
+    let mut parsed = match packet[0] >> 4 {
         4 => ipv4(packet)?,
         6 => ipv6(packet)?,
         _ => return Err(Verdict::NotIp),
@@ -114,10 +117,13 @@ pub(super) fn parse(arrival: &Arrival, direction: Direction) -> Result<Parsed, V
     Ok(parsed)
 }
 
+/// Whether a packet is a neighbour solicitation or advertisement that comes from the link itself (RFC 4861, 7.1).
+pub(super) fn is_neighbour_discovery(packet: &[u8]) -> bool {
+    let is_from_link = packet.len() >= 48 && packet[0] >> 4 == 6 && packet[6] == ICMPV6 && packet[7] == 255;
+    is_from_link && matches!(packet[40], 135 | 136)
+}
+
 fn ipv4(packet: &[u8]) -> Result<Parsed, Verdict> {
-    if packet.len() < 20 {
-        return Err(Verdict::Truncated);
-    }
     if packet[0] != 0x45 {
         return Err(Verdict::IpOptions);
     }

@@ -47,6 +47,9 @@ impl Traffic {
     }
 
     fn some_plants_packet(&mut self, topology: &Topology) -> Packet {
+        if self.random.percent(5) {
+            return self.neighbour_discovery();
+        }
         let is_v4 = self.random.percent(50);
         let uplink = self.random.pick(&self.interfaces.uplinks);
         let user = self.some_user(is_v4);
@@ -63,6 +66,17 @@ impl Traffic {
         let mut packet = self.arriving(PLANT, packet);
         packet.arrival.ingress = uplink;
         packet
+    }
+
+    /// What is between a plant's devices and the host itself.
+    fn neighbour_discovery(&mut self) -> Packet {
+        let (source, destination) = (self.anywhere(false), self.anywhere(false));
+        let kind = self.random.pick(&[133, 134, 135, 136, 137]);
+        let transport = Transport::Icmp { kind, code: 0, rest: [0; 4] };
+        let hops = self.random.pick(&[255, 255, 255, 254, 64]);
+        let payload = vec![0; 16];
+        let packet = Blueprint { source, destination, hops, atomic: None, transport, payload }.build();
+        self.arriving(PLANT, packet)
     }
 
     /// An answer to a packet that went on, from where it went to.
