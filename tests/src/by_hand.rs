@@ -12,18 +12,31 @@ use vpn_ebpf_common::{
     gateway::{ANSWER_REFUSALS, IdleLimits, Limits},
     names::{PLANT, USERS},
     peer::Peer,
+    protocol::UDP,
 };
 
-use crate::topology::{self, Net, Route, Subnet, Topology};
+use crate::{
+    interfaces::{UPLINKS, USERS_DEVICE},
+    packet::Ends,
+    topology::{Net, Plant, Route, Service, Subnet, Topology},
+};
 
-/// Interface index of the users' device.
-pub const USERS_DEVICE: u32 = 1;
 /// Interface index of the plant's uplink.
-pub const UPLINK: u32 = 2;
+pub const UPLINK: u32 = UPLINKS[0];
+/// That of another plant, which has the same real addresses.
+pub const OTHER_UPLINK: u32 = UPLINKS[1];
 /// The peer.
 pub const PEER: Peer = Peer { id: 5, route_set: 3 };
 /// The plant's id.
 pub const PLANT_ID: u32 = 7;
+/// That of the other one.
+pub const OTHER_PLANT: u32 = 8;
+/// A route set in which the real addresses lead to the other plant.
+pub const OTHER_SET: u32 = 4;
+/// The port over UDP of the gateway's own service.
+pub const SERVICE_PORT: u16 = 53;
+/// Its route id.
+pub const SERVICE_ID: u32 = 91;
 
 /// A packet and what becomes of it.
 #[derive(Clone, Copy, Debug)]
@@ -52,27 +65,41 @@ impl Row {
     }
 }
 
-/// The topology above.
-///
-/// # Panics
-/// Never.
+/// The topology above, and what else packets may meet: another plant with the same real addresses, to which
+/// [`OTHER_SET`] leads, and a service of the gateway.
 #[must_use]
 pub fn topology() -> Topology {
-    let subnets = vec![
+    let subnets = [
         Subnet { real: net("192.168.1.0", 24), twin: net("10.128.1.0", 24) },
         Subnet { real: net("fd01::", 64), twin: net("fd80::", 64) },
     ];
-    let routes = subnets.iter().zip(11..).flat_map(|(subnet, id)| {
-        let route = Route { plant: PLANT_ID, id, egress: UPLINK, subnet: *subnet };
-        [(subnet.real, route), (subnet.twin, route)]
-    });
+    let others = [
+        Subnet { real: net("192.168.1.0", 24), twin: net("10.128.8.0", 24) },
+        Subnet { real: net("fd01::", 64), twin: net("fd80:8::", 64) },
+    ];
+    let routes = |plant, egress, subnets: &[Subnet]| {
+        let routes = subnets.iter().zip(11..).flat_map(|(subnet, id)| {
+            let route = Route { plant, id, egress, subnet: *subnet };
+            [(subnet.real, route), (subnet.twin, route)]
+        });
+        routes.collect::<BTreeMap<_, _>>()
+    };
+    let plant = |id, subnets: &[Subnet]| Plant {
+        id,
+        mtu: 1_420,
+        link_header: 14,
+        source: [net("100.80.0.0", 16), net("fd50::", 64)],
+        subnets: subnets.to_vec(),
+    };
+    let address = [ip("100.64.0.1"), ip("fd64::1")];
+    let service = |address| Service { address, port: SERVICE_PORT, protocol: UDP };
     Topology {
         users: USERS_DEVICE,
         users_mtu: 1_280,
         generation: 1,
         options: 0,
         tunnel: [net("100.64.0.0", 16), net("fd64::", 64)],
-        address: [ip("100.64.0.1"), ip("fd64::1")],
+        address,
         idle: IdleLimits {
             tcp_ms: 7_440_000,
             tcp_transitory_ms: 240_000,
@@ -81,25 +108,19 @@ pub fn topology() -> Topology {
             icmp_ms: 60_000,
         },
         limits: Limits {
-            new_flows_per_second: 100,
-            live_flows: 100,
-            answers_per_second: 100,
-            denials_per_window: 100,
+            new_flows_per_second: 100_000,
+            live_flows: 100_000,
+            answers_per_second: 100_000,
+            denials_per_window: 100_000,
             reserved: 0,
         },
         peers: [ip("100.64.0.5"), ip("fd64::5")].map(|address| (address, PEER)).into(),
-        route_sets: BTreeMap::from([(PEER.route_set, routes.collect())]),
-        plants: BTreeMap::from([(
-            UPLINK,
-            topology::Plant {
-                id: PLANT_ID,
-                mtu: 1_420,
-                link_header: 14,
-                source: [net("100.80.0.0", 16), net("fd50::", 64)],
-                subnets,
-            },
-        )]),
-        services: BTreeMap::new(),
+        route_sets: BTreeMap::from([
+            (PEER.route_set, routes(PLANT_ID, UPLINK, &subnets)),
+            (OTHER_SET, routes(OTHER_PLANT, OTHER_UPLINK, &others)),
+        ]),
+        plants: BTreeMap::from([(UPLINK, plant(PLANT_ID, &subnets)), (OTHER_UPLINK, plant(OTHER_PLANT, &others))]),
+        services: address.map(|address| (service(address), SERVICE_ID)).into(),
     }
 }
 
@@ -113,6 +134,12 @@ pub fn narrow() -> Topology {
         plant.mtu = 60;
     }
     topology
+}
+
+/// The ends of the datagram that opens the flow of the answers.
+#[must_use]
+pub fn datagram(user: &str, device: &str) -> Ends {
+    Ends::new((user, 5_000), (device, 2_000))
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -10,7 +10,6 @@ use aya::{
     },
     programs::{TestRun as _, TestRunOptions},
 };
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 use vpn_agent::datapath::{Datapath, Sizes, TEST_RUN_LINK_HEADER, read::Maps as _};
 use vpn_ebpf_common::{
     Verdict,
@@ -23,11 +22,10 @@ use vpn_ebpf_common::{
 
 use crate::{
     gate::Run,
+    interfaces,
     model::{Arrival, Capacities},
-    namespace::run,
     records::Records,
     topology::Topology,
-    traffic::world::Interfaces,
 };
 
 /// Bytes of `struct __sk_buff` of the kernel's uapi/linux/bpf.h, and where in it stand the index of the interface that a
@@ -43,13 +41,12 @@ const LARGEST: usize = 4_096;
 /// The loaded programs with their maps.
 pub struct Kernel {
     datapath: Datapath,
-    interfaces: Interfaces,
     /// The frame of the next run, kept for its memory.
     frame: Vec<u8>,
 }
 
 impl Kernel {
-    /// With empty maps of these sizes. The calling thread is in a network namespace of its own from then on.
+    /// With empty maps of these sizes, and the [`interfaces`] of tests.
     ///
     /// # Panics
     /// Without root.
@@ -67,13 +64,8 @@ impl Kernel {
             events_bytes: 1 << 20,
         };
         let datapath = Datapath::for_test_runs(None, &sizes).expect("the programs load; this test needs root");
-        Self { datapath, interfaces: interfaces(), frame: Vec::new() }
-    }
-
-    /// The interfaces by which packets may come in.
-    #[must_use]
-    pub fn interfaces(&self) -> &Interfaces {
-        &self.interfaces
+        interfaces::create();
+        Self { datapath, frame: Vec::new() }
     }
 
     /// Has the maps that the agent writes hold this, and nothing else.
@@ -95,10 +87,18 @@ impl Kernel {
     /// # Panics
     /// If the kernel refuses.
     pub fn run(&mut self, program: &str, arrival: &Arrival) -> Run {
+        self.run_as(program, arrival, ether_type(&arrival.packet))
+    }
+
+    /// As [`Kernel::run`], with this EtherType.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn run_as(&mut self, program: &str, arrival: &Arrival, ether_type: [u8; 2]) -> Run {
         const HEADER: usize = TEST_RUN_LINK_HEADER as usize;
         self.frame.clear();
         self.frame.extend_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
-        self.frame.extend_from_slice(&ether_type(&arrival.packet));
+        self.frame.extend_from_slice(&ether_type);
         self.frame.extend_from_slice(&arrival.packet);
         let mut context = [0; CONTEXT];
         context[IFINDEX..IFINDEX + 4].copy_from_slice(&arrival.ingress.to_ne_bytes());
@@ -221,16 +221,4 @@ fn replace_routes(map: &mut Map, topology: &Topology) {
     for (place, route) in wanted.iter().filter(|(place, route)| present.get(place) != Some(route)) {
         map.insert(&key(*place), route, 0).unwrap();
     }
-}
-
-/// A network namespace of this thread's own, with interfaces that are good for their indexes alone.
-fn interfaces() -> Interfaces {
-    // SAFETY: this concerns the network namespace of this thread, and no file descriptor.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("root may make a network namespace");
-    for pair in ["type veth peer", "type veth peer"] {
-        run(&format!("ip link add {pair}")).expect("the kernel has veth");
-    }
-    let links = run("ip -oneline link show type veth").expect("ip lists the interfaces");
-    let index = |line: &str| line.split(':').next()?.trim().parse().ok();
-    Interfaces { users: 1, uplinks: links.lines().filter_map(index).take(3).collect() }
 }

@@ -10,6 +10,7 @@ pub mod device;
 pub mod first_plant;
 pub mod gate;
 pub mod gateway;
+pub mod interfaces;
 pub mod kernel;
 pub mod lab;
 pub mod main_job;

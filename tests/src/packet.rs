@@ -190,6 +190,15 @@ pub fn fragment(packet: &[u8], identification: u32, bytes: Range<usize>) -> Vec<
 #[must_use]
 pub fn translated(packet: &[u8], source: &str, destination: &str) -> Vec<u8> {
     let hops = packet[if is_v4(packet) { 8 } else { 7 }] - 1;
+    with_hops(&addressed(packet, source, destination), hops)
+}
+
+/// The packet with other addresses, all checksums computed anew. A UDP checksum of zero stays.
+///
+/// # Panics
+/// If the packet is not whole, or an address is none of its family.
+#[must_use]
+pub fn addressed(packet: &[u8], source: &str, destination: &str) -> Vec<u8> {
     let packet = if is_v4(packet) {
         with_ipv4(packet, |ip| {
             ip.source = source.parse::<Ipv4Addr>().expect("an IPv4 address").octets();
@@ -201,7 +210,7 @@ pub fn translated(packet: &[u8], source: &str, destination: &str) -> Vec<u8> {
             ip.destination = destination.parse::<Ipv6Addr>().expect("an IPv6 address").octets();
         })
     };
-    with_checksum(with_hops(&packet, hops))
+    with_checksum(packet)
 }
 
 /// The packet with its transport checksum made right; a UDP checksum of zero stays.

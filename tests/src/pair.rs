@@ -3,17 +3,22 @@
 use std::{thread, time::Duration};
 
 use vpn_agent::datapath::TEST_RUN_LINK_HEADER;
-use vpn_ebpf_common::{Verdict, event::Event, flow::Traffic, names::PLANT};
+use vpn_ebpf_common::{
+    Verdict,
+    event::Event,
+    flow::{Age, Traffic},
+    names::PLANT,
+};
 
 use crate::{
     checksums::Checksums,
     gate::{Run, now_ns},
     kernel::Kernel,
     model::{Action, Capacities, Model, Outcome},
-    records::timeless_event,
+    records::{Records, timeless_event},
     scenario::{Change, Step},
     topology::Topology,
-    traffic::{Packet, world::Interfaces},
+    traffic::Packet,
 };
 
 /// Nanoseconds.
@@ -43,16 +48,16 @@ impl Pair {
         Self { kernel, model: Model::new(topology, capacities), counted, settling_since: None }
     }
 
-    /// The interfaces by which packets may come in.
-    #[must_use]
-    pub fn interfaces(&self) -> &Interfaces {
-        self.kernel.interfaces()
-    }
-
     /// The model as it is now.
     #[must_use]
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// What the kernel has written.
+    #[must_use]
+    pub fn kernel_records(&self) -> Records {
+        self.kernel.records()
     }
 
     /// Forgets everything but the counters.
@@ -77,28 +82,26 @@ impl Pair {
                 self.kernel.install(topology);
                 self.model.topology = topology.as_ref().clone();
             }
-            Step::Records(change) => self.change(*change),
+            Step::Records(change) => self.edit(|records, now| change.apply(records, now)),
         }
         Ok(None)
     }
 
-    fn change(&mut self, change: Change) {
+    /// Changes the records of both, at a time (`CLOCK_BOOTTIME`, nanoseconds).
+    pub fn edit(&mut self, change: impl Fn(&mut Records, u64)) {
         let now = now_ns();
         let mut records = self.kernel.records();
-        change.apply(&mut records, now);
+        change(&mut records, now);
         self.kernel.set_records(&records);
-        change.apply(&mut self.model.records, now);
-        match change {
-            Change::Settle(_) => drop(self.settling_since.get_or_insert(now)),
-            Change::EndSettling => self.settling_since = None,
-            Change::End(_) | Change::Collect | Change::Forget => {}
-        }
+        change(&mut self.model.records, now);
+        let is_settling = self.model.records.flows.values().any(|flow| flow.age(now) == Age::Settling);
+        self.settling_since = if is_settling { self.settling_since.or(Some(now)) } else { None };
     }
 
     fn packet(&mut self, packet: &Packet) -> Result<Outcome, String> {
         let mut before = steady_now();
         if self.settling_since.is_some_and(|since| before - since > SECOND / 2) {
-            self.change(Change::EndSettling);
+            self.edit(|records, now| Change::EndSettling.apply(records, now));
             before = steady_now();
         }
         let run = self.kernel.run(packet.program, &packet.arrival);

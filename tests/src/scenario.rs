@@ -9,10 +9,7 @@ use crate::{
     random::Random,
     records::Records,
     topology::Topology,
-    traffic::{
-        Packet, Traffic,
-        world::{Interfaces, World},
-    },
+    traffic::{Packet, Traffic, world::World},
 };
 
 /// One thing that happens.
@@ -53,10 +50,10 @@ pub struct Scenario {
 impl Scenario {
     /// The one of this seed.
     #[must_use]
-    pub fn new(seed: u64, interfaces: &Interfaces) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let world = World::new(&mut random, interfaces.clone());
-        let traffic = Traffic::new(random.number(), interfaces.clone());
+        let world = World::new(&mut random);
+        let traffic = Traffic::new(random.number());
         Self { random, world, traffic, begun: false }
     }
 

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use vpn_ebpf_common::names::{PLANT, USERS};
 
 use crate::{
+    interfaces::{UPLINKS, USERS_DEVICE},
     model::{Action, Arrival, Model, Outcome},
     random::Random,
     topology::Topology,
@@ -16,8 +17,6 @@ mod choice;
 mod damage;
 mod error;
 pub mod world;
-
-use world::Interfaces;
 
 /// How many of the last packets that went on are remembered.
 const REMEMBERED: usize = 48;
@@ -48,7 +47,6 @@ impl Packet {
 #[derive(Debug)]
 pub struct Traffic {
     random: Random,
-    interfaces: Interfaces,
     /// What went on lately.
     passed: VecDeque<Passed>,
     /// Fragments that are still to come.
@@ -66,8 +64,8 @@ struct Passed {
 impl Traffic {
     /// All packets follow from the seed and from what became of those before.
     #[must_use]
-    pub fn new(seed: u64, interfaces: Interfaces) -> Self {
-        Self { random: Random::new(seed), interfaces, passed: VecDeque::new(), fragments: Vec::new() }
+    pub fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), passed: VecDeque::new(), fragments: Vec::new() }
     }
 
     /// The next packet.
@@ -108,7 +106,7 @@ impl Traffic {
 
     /// A packet on the way into a program, by one of its interfaces.
     fn arriving(&mut self, program: &'static str, packet: Vec<u8>) -> Packet {
-        let ingress = if program == USERS { self.interfaces.users } else { self.random.pick(&self.interfaces.uplinks) };
+        let ingress = if program == USERS { USERS_DEVICE } else { self.random.pick(&UPLINKS) };
         Packet { program, arrival: Arrival { ingress, packet, coalesced: None } }
     }
 }

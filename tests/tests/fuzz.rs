@@ -56,7 +56,7 @@ fn fuzz(test: &str, capacities: Capacities) {
 
 /// Plays one case. If something is not the same, gives all that happened until then, and what is not the same.
 fn case(pair: &mut Pair, seed: u64, verdicts: &mut BTreeMap<&'static str, u64>) -> Result<(), (Vec<Step>, String)> {
-    let mut scenario = Scenario::new(seed, pair.interfaces());
+    let mut scenario = Scenario::new(seed);
     let mut steps = Vec::new();
     pair.clear();
     for number in 1..=STEPS {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use vpn_ebpf_common::{Verdict, names::USERS};
 use vpn_tests::{
-    by_hand::{self, ANSWERS_V4, ANSWERS_V6, IPV4, IPV6, UPLINK, USERS_DEVICE},
+    by_hand::{self, ANSWERS_V4, ANSWERS_V6, IPV4, IPV6, UPLINK},
     checksums::Checksums,
+    interfaces::USERS_DEVICE,
     model::{Action, Arrival, Capacities, Model, Outcome},
-    packet::{Ends, udp},
+    packet::udp,
     scenario::{Scenario, Step},
     topology::Topology,
-    traffic::world::Interfaces,
 };
 
 const NOW: u64 = 1_000_000_000_000;
@@ -41,8 +41,8 @@ fn what_goes_on_is_as_computed_by_hand() {
 
 #[test]
 fn answers_are_as_computed_by_hand() {
-    let v4 = Ends::new(("100.64.0.5", 5_000), ("10.128.1.20", 2_000));
-    let v6 = Ends::new(("fd64::5", 5_000), ("fd80::20", 2_000));
+    let v4 = by_hand::datagram("100.64.0.5", "10.128.1.20");
+    let v6 = by_hand::datagram("fd64::5", "fd80::20");
     for (rows, ends) in [(ANSWERS_V4, v4), (ANSWERS_V6, v6)] {
         let mut model = model(by_hand::narrow());
         assert_eq!(run(&mut model, USERS, udp(ends, b"")).verdict, Verdict::ToPlant);
@@ -63,11 +63,10 @@ fn hex(packet: &[u8]) -> String {
 
 #[test]
 fn random_traffic_meets_every_verdict() {
-    let interfaces = Interfaces { users: 1, uplinks: vec![2, 3, 4] };
     let mut seen = BTreeMap::new();
     for seed in 0..60 {
         let capacities = if seed % 3 == 0 { Capacities { flows: 12, closed: 3, denied: 6 } } else { Capacities::LARGE };
-        let mut scenario = Scenario::new(seed, &interfaces);
+        let mut scenario = Scenario::new(seed);
         let mut model = Model::new(scenario.topology().clone(), capacities);
         for step in 0..2_000 {
             let now = NOW + step * 500_000;

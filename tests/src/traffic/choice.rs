@@ -13,6 +13,7 @@ use super::{
     world::peer_addresses,
 };
 use crate::{
+    interfaces::{UPLINKS, USERS_DEVICE},
     model::checksum,
     topology::{Subnet, Topology},
 };
@@ -51,7 +52,7 @@ impl Traffic {
             return self.neighbour_discovery();
         }
         let is_v4 = self.random.percent(50);
-        let uplink = self.random.pick(&self.interfaces.uplinks);
+        let uplink = self.random.pick(&UPLINKS);
         let user = self.some_user(is_v4);
         let source = match self.some_device(topology, uplink, is_v4) {
             Some((real, _)) if self.random.percent(90) => real,
@@ -159,7 +160,7 @@ impl Traffic {
 
     /// A packet that comes in where another one went out.
     pub(super) fn coming_back(&mut self, egress: u32, packet: Vec<u8>) -> Packet {
-        let program = if egress == self.interfaces.users { USERS } else { PLANT };
+        let program = if egress == USERS_DEVICE { USERS } else { PLANT };
         let mut packet = self.arriving(program, packet);
         packet.arrival.ingress = egress;
         packet

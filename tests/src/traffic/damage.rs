@@ -3,7 +3,7 @@
 use vpn_ebpf_common::protocol::TCP;
 
 use super::{Packet, Traffic, choice::fix_header};
-use crate::model::Coalesced;
+use crate::{interfaces::UPLINKS, model::Coalesced};
 
 impl Traffic {
     /// The packet, at times with something wrong in it, or put together from several.
@@ -18,7 +18,7 @@ impl Traffic {
             }
         }
         if self.random.percent(1) {
-            packet.arrival.ingress = self.random.pick(&self.interfaces.uplinks);
+            packet.arrival.ingress = self.random.pick(&UPLINKS);
         }
         if self.random.percent(3) && is_tcp(&packet.arrival.packet) {
             let segments = self.random.pick(&[1, 2, 3, 5]);

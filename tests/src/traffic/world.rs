@@ -12,25 +12,16 @@ use vpn_ebpf_common::{
 };
 
 use crate::{
+    interfaces::{UPLINKS, USERS_DEVICE},
     random::Random,
     topology::{Net, Plant, Route, Service, Subnet, Topology},
 };
-
-/// Interface indexes.
-#[derive(Clone, Debug)]
-pub struct Interfaces {
-    /// Of the users' device.
-    pub users: u32,
-    /// Of the plants' uplinks.
-    pub uplinks: Vec<u32>,
-}
 
 /// A topology, and what it can become.
 #[derive(Clone, Debug)]
 pub struct World {
     /// As it is now.
     pub topology: Topology,
-    interfaces: Interfaces,
     /// Plants that are not there at present.
     gone: Vec<(u32, Plant)>,
     /// The id of the last route set that was made.
@@ -57,15 +48,15 @@ const REAL: [(&str, u8); 14] = [
 
 impl World {
     /// A random one.
-    pub fn new(random: &mut Random, interfaces: Interfaces) -> Self {
+    pub fn new(random: &mut Random) -> Self {
         let lengths = (random.pick(&[16, 20, 24]), random.pick(&[64, 65, 112]));
         let tunnel = [net("100.64.0.0", lengths.0), net("fd64::", lengths.1)];
         let mut plants = BTreeMap::new();
-        for (number, uplink) in interfaces.uplinks.iter().enumerate() {
+        for (number, uplink) in UPLINKS.iter().enumerate() {
             plants.insert(*uplink, plant(random, number as u8, lengths));
         }
         let topology = Topology {
-            users: interfaces.users,
+            users: USERS_DEVICE,
             users_mtu: random.pick(&[1_280, 1_420]),
             generation: 1,
             options: random.pick(&[0, ANSWER_REFUSALS, FORWARD_UNRECORDED, ANSWER_REFUSALS | FORWARD_UNRECORDED]),
@@ -91,7 +82,7 @@ impl World {
             plants,
             services: BTreeMap::new(),
         };
-        let mut world = Self { topology, interfaces, gone: Vec::new(), last_set: 0 };
+        let mut world = Self { topology, gone: Vec::new(), last_set: 0 };
         for _ in 0..3 {
             world.add_route_set(random);
         }
@@ -150,7 +141,7 @@ impl World {
 
     /// Takes the settings away or gives them back, as before and after an agent has first run.
     pub fn toggle_configuration(&mut self) {
-        self.topology.users = if self.topology.users == 0 { self.interfaces.users } else { 0 };
+        self.topology.users = if self.topology.users == 0 { USERS_DEVICE } else { 0 };
     }
 
     fn add_route_set(&mut self, random: &mut Random) -> u32 {
@@ -162,7 +153,7 @@ impl World {
             }
             for (number, subnet) in plant.subnets.iter().enumerate() {
                 // At times a route leads to an uplink that has another plant, or none.
-                let egress = if random.percent(96) { *uplink } else { random.pick(&[4_000, self.interfaces.users]) };
+                let egress = if random.percent(96) { *uplink } else { random.pick(&[4_000, USERS_DEVICE]) };
                 let route = Route { plant: plant.id, id: plant.id * 100 + number as u32, egress, subnet: *subnet };
                 if random.percent(90) {
                     routes.insert(subnet.twin, route);
@@ -216,7 +207,7 @@ impl World {
         if let Some((uplink, plant)) = self.gone.pop() {
             self.topology.plants.insert(uplink, plant);
         } else {
-            let uplink = random.pick(&self.interfaces.uplinks);
+            let uplink = random.pick(&UPLINKS);
             let plant = self.topology.plants.remove(&uplink).expect("no plant is gone");
             self.gone.push((uplink, plant));
         }
