@@ -43,15 +43,17 @@ fn fuzz(test: &str, capacities: Capacities) {
         let Err((steps, problem)) = case(&mut pair, seed, &mut verdicts) else {
             continue;
         };
+        let again =
+            format!("again: VPN_FUZZ_SEED={seed} VPN_FUZZ_PACKETS=1 cargo test -p vpn-tests --test fuzz {test}");
+        if replayed(&mut pair, &steps).is_ok() {
+            panic!("seed {seed}, and not when the same steps are taken again: {problem}\n{again}");
+        }
         let (steps, problem) = shrunk(&mut pair, steps, problem);
         let mut text = String::new();
         for step in &steps {
             writeln!(text, "- {step:?}").expect("text in memory");
         }
-        panic!(
-            "seed {seed}, with as few steps as still show it:\n{text}{problem}\n\
-             again: VPN_FUZZ_SEED={seed} VPN_FUZZ_PACKETS=1 cargo test -p vpn-tests --test fuzz {test}"
-        );
+        panic!("seed {seed}, with as few steps as still show it:\n{text}{problem}\n{again}");
     }
     println!("{test}: {cases} cases, {verdicts:?}");
 }

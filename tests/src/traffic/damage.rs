@@ -20,10 +20,13 @@ impl Traffic {
         if self.random.percent(1) {
             packet.arrival.ingress = self.random.pick(&UPLINKS);
         }
-        if self.random.percent(3) && is_tcp(&packet.arrival.packet) {
+        if self.random.percent(3)
+            && let Some(headers) = headers_of_tcp(&packet.arrival.packet)
+        {
             let segments = self.random.pick(&[1, 2, 3, 5]);
-            let size = self.random.pick(&[1, 400, 1_240, 1_380]);
-            packet.arrival.coalesced = Some(Coalesced { segments, size });
+            // Many are just as large as they may be, or not.
+            let largest = self.random.pick(&[400, 1_280, 1_420, 1_500]) + self.random.below(3) as u32 - 1;
+            packet.arrival.coalesced = Some(Coalesced { segments, size: largest.saturating_sub(headers) });
         }
         // The kernel runs programs on a byte at least.
         packet.arrival.packet.resize(packet.arrival.packet.len().max(1), 0x45);
@@ -87,9 +90,9 @@ fn set_length(packet: &mut [u8]) {
     }
 }
 
-fn is_tcp(packet: &[u8]) -> bool {
-    match packet.first() {
-        Some(0x45) => packet.get(9) == Some(&TCP),
-        _ => packet.get(6) == Some(&TCP),
-    }
+/// Bytes of headers, if it is a TCP segment.
+fn headers_of_tcp(packet: &[u8]) -> Option<u32> {
+    let (protocol, ip) = if packet.first()? >> 4 == 4 { (9, 20) } else { (6, 40) };
+    let tcp = 4 * u32::from(packet.get(ip as usize + 12)? >> 4);
+    (packet[protocol] == TCP).then_some(ip + tcp)
 }

@@ -46,6 +46,9 @@ const REAL: [(&str, u8); 14] = [
     ("2001:db8:1::", 56),
 ];
 
+/// The id of the first plant.
+const FIRST_PLANT: u32 = 70;
+
 impl World {
     /// A random one.
     pub fn new(random: &mut Random) -> Self {
@@ -95,7 +98,7 @@ impl World {
 
     /// Changes something.
     pub fn change(&mut self, random: &mut Random) {
-        match random.below(20) {
+        match random.below(22) {
             0..8 => {
                 let number = random.below(4) as u8;
                 self.set_peer(random, number);
@@ -126,6 +129,7 @@ impl World {
                     plant.mtu = random.pick(&[1_280, 1_420, 1_500]);
                 }
             }
+            19 | 20 => self.renumber_plant(random),
             _ => {
                 let number = random.byte() % 3;
                 let lengths = (self.topology.tunnel[0].length, self.topology.tunnel[1].length);
@@ -213,12 +217,24 @@ impl World {
         }
     }
 
+    /// A plant gets other real addresses behind the unique ones, and new routes lead there.
+    fn renumber_plant(&mut self, random: &mut Random) {
+        if let Some(plant) = self.some_plant(random) {
+            plant.subnets = subnets(random, (plant.id - FIRST_PLANT) as u8);
+            self.replace_routes(random);
+        }
+    }
+
     /// Plants exchange their uplinks, and new routes lead there.
     fn move_plants(&mut self, random: &mut Random) {
         let uplinks: Vec<_> = self.topology.plants.keys().copied().collect();
         let mut plants: Vec<_> = std::mem::take(&mut self.topology.plants).into_values().collect();
         plants.rotate_left(1);
         self.topology.plants = uplinks.into_iter().zip(plants).collect();
+        self.replace_routes(random);
+    }
+
+    fn replace_routes(&mut self, random: &mut Random) {
         self.topology.route_sets.clear();
         for _ in 0..3 {
             self.add_route_set(random);
@@ -242,6 +258,18 @@ fn peer_id(number: u8) -> u32 {
 }
 
 fn plant(random: &mut Random, number: u8, lengths: (u8, u8)) -> Plant {
+    Plant {
+        id: FIRST_PLANT + u32::from(number),
+        mtu: random.pick(&[1_280, 1_420, 1_500]),
+        link_header: 14,
+        // Plants of one region share it.
+        source: source(if random.percent(70) { number } else { 0 }, lengths),
+        subnets: subnets(random, number),
+    }
+}
+
+/// Some that do not overlap, each with the twin of its place.
+fn subnets(random: &mut Random, number: u8) -> Vec<Subnet> {
     let mut subnets: Vec<Subnet> = Vec::new();
     for _ in 0..1 + random.below(6) {
         let (address, length) = random.pick(&REAL);
@@ -257,14 +285,7 @@ fn plant(random: &mut Random, number: u8, lengths: (u8, u8)) -> Plant {
         };
         subnets.push(Subnet { real, twin: Net::new(unique, length) });
     }
-    Plant {
-        id: 70 + u32::from(number),
-        mtu: random.pick(&[1_280, 1_420, 1_500]),
-        link_header: 14,
-        // Plants of one region share it.
-        source: source(if random.percent(70) { number } else { 0 }, lengths),
-        subnets,
-    }
+    subnets
 }
 
 fn source(number: u8, lengths: (u8, u8)) -> [Net; 2] {

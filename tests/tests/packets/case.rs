@@ -7,7 +7,7 @@ use vpn_tests::{
     model::{Action, Arrival, Coalesced, Outcome},
     pair::Pair,
     scenario::{Change, Step},
-    topology::Topology,
+    topology::{Net, Subnet, Topology},
     traffic::Packet,
 };
 
@@ -119,6 +119,22 @@ pub fn change_route_set(pair: &mut Pair, route_set: u32) {
 /// Gives the user a copy of its route set.
 pub fn copy_route_set(pair: &mut Pair) {
     change(pair, |topology| drop(topology.route_sets.insert(77, topology.route_sets[&PEER.route_set].clone())));
+    change_route_set(pair, 77);
+}
+
+/// Gives the plant other real addresses.
+pub fn renumber(pair: &mut Pair) {
+    change(pair, |topology| {
+        let renumbered = |subnet: &mut Subnet| {
+            let other = if subnet.real.address.is_ipv4() { "192.168.77.0" } else { "fd77::" };
+            subnet.real = Net::new(other.parse().unwrap(), subnet.real.length);
+        };
+        topology.plants.get_mut(&UPLINK).unwrap().subnets.iter_mut().for_each(renumbered);
+        let mut routes = topology.route_sets[&PEER.route_set].clone();
+        routes.values_mut().for_each(|route| renumbered(&mut route.subnet));
+        topology.route_sets.insert(77, routes);
+        topology.generation += 1;
+    });
     change_route_set(pair, 77);
 }
 

@@ -27,6 +27,8 @@ pub struct Family {
     pub real: &'static str,
     /// Another one in the same subnet, as the plant addresses it.
     pub neighbour: &'static str,
+    /// The device as the plant addresses it after it was renumbered.
+    pub renumbered: &'static str,
     /// An address that no route leads to.
     pub nowhere: &'static str,
     /// Many hosts.
@@ -43,6 +45,7 @@ pub const V4: Family = Family {
     device: "10.128.1.20",
     real: "192.168.1.20",
     neighbour: "192.168.1.21",
+    renumbered: "192.168.77.20",
     nowhere: "10.128.2.20",
     many: "224.0.0.1",
 };
@@ -57,6 +60,7 @@ pub const V6: Family = Family {
     device: "fd80::20",
     real: "fd01::20",
     neighbour: "fd01::21",
+    renumbered: "fd77::20",
     nowhere: "fd80:2::20",
     many: "ff02::1",
 };

@@ -7,6 +7,7 @@ use vpn_ebpf_common::{
     protocol::UDP,
 };
 use vpn_tests::{
+    by_hand::UPLINK,
     packet::{Ends, fragment, tcp, translated, udp, with_hops},
     pair::Pair,
     topology::Topology,
@@ -56,6 +57,17 @@ fn answered(family: Family) -> Vec<Case> {
         to_user("the last hop in a flow", hops(1), Verdict::TtlExpired, EXPIRED, 0).given(open),
         to_user("larger than the uplink takes", of_size(out, 1_421), Verdict::TooBig, TOO_BIG, 1_420),
         to_user("larger than that in a flow", of_size(out, 1_421), Verdict::TooBig, TOO_BIG, 1_420).given(open),
+        to_user("larger than the uplink takes by now", of_size(out, 1_301), Verdict::TooBig, TOO_BIG, 1_300).given(
+            move |pair| {
+                open(pair);
+                change(pair, |topology| {
+                    topology.plants.get_mut(&UPLINK).unwrap().mtu = 1_300;
+                    topology.generation += 1;
+                });
+                // Has the flow take over the new value.
+                open(pair);
+            },
+        ),
         to_device("the last hop of a reply", hops_back(1), Verdict::TtlExpired, EXPIRED, 0),
         to_device("no hop of a reply", hops_back(0), Verdict::TtlExpired, EXPIRED, 0),
         to_device("larger than the users' device takes", of_size(back, 1_281), Verdict::TooBig, TOO_BIG, 1_280),
@@ -89,8 +101,8 @@ fn unanswered(family: Family) -> Vec<Case> {
         dropped("to many", to_many, Verdict::NoRoute).given(|pair| change(pair, answer_refusals)),
         dropped("the last hop of a later fragment", later, Verdict::TtlExpired)
             .given(move |pair| play(pair, USERS, &first)),
-        dropped("several segments that are too large", tcp(out, &[1; 2_900]), Verdict::TooBig)
-            .coalesced(2, 1_450)
+        dropped("several segments that are too large", tcp(out, &[1; 2_700]), Verdict::TooBig)
+            .coalesced(2, 1_401 - family.header() as u32)
             .given(move |pair| change(pair, silent)),
     ]
 }

@@ -19,7 +19,7 @@ use vpn_tests::{
 };
 
 use crate::{
-    case::{Case, change, change_route_set, copy_route_set, end, play, settle},
+    case::{Case, change, change_route_set, copy_route_set, end, play, renumber, settle},
     family::Family,
 };
 
@@ -57,6 +57,8 @@ fn forwarded(family: Family) -> Vec<Case> {
         forwarded("two hops left", with_hops(&request, 2)),
         forwarded("by the real address", tcp(family.out_real(), b"x")),
         forwarded("several segments in one", tcp(out, &[1; 2_400])).coalesced(2, 1_200),
+        forwarded("segments as large as the uplink takes", tcp(out, &[1; 2_600]))
+            .coalesced(2, 1_400 - family.header() as u32),
         forwarded("a segment size that fits", fitting.clone()),
         forwarded("a segment size that does not", with_size(1_460)).forwarded(translated(&fitting, source, real)),
         forwarded("in an open flow", request.clone()).given(open),
@@ -178,6 +180,15 @@ fn addresses(family: Family) -> Vec<Case> {
     let key_real = family.key_real(TCP);
     vec![
         dropped("an address that leads elsewhere now", by_real.clone(), Verdict::FlowMoved).given(move_real.clone()),
+        dropped("an address that leads to another device of the plant", by_virtual.clone(), Verdict::FlowMoved).given(
+            {
+                let open = open.clone();
+                move |pair| {
+                    open(pair);
+                    renumber(pair);
+                }
+            },
+        ),
         dropped("just after that", by_real.clone(), Verdict::FlowIdle).given({
             let open_real = open_real.clone();
             move |pair| {
@@ -213,6 +224,8 @@ fn services(family: Family) -> Vec<Case> {
     vec![
         passed("a service", service.clone()),
         passed("a service at the last hop", with_hops(&service, 1)),
+        passed("a service at no hop, in a flow", with_hops(&service, 0))
+            .given(move |pair| play(pair, USERS, &udp(ends, b"open"))),
         passed("larger than any uplink takes", udp(ends, &[1; 2_000])),
         dropped("another port", udp(family.to_gateway(54), b""), Verdict::NoRoute),
         dropped("the same port by another protocol", tcp(ends, b""), Verdict::NoRoute),

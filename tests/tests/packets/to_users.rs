@@ -14,7 +14,7 @@ use vpn_tests::{
 };
 
 use crate::{
-    case::{Case, change, change_route_set, copy_route_set, end, play, settle},
+    case::{Case, change, change_route_set, copy_route_set, end, play, renumber, settle},
     family::Family,
 };
 
@@ -105,10 +105,17 @@ fn refused(family: Family) -> Vec<Case> {
     let reply = tcp(back, b"abc");
     let key = family.key(TCP);
     let out = family.out();
+    let renumbered = Ends::new((family.renumbered, 502), (source, 40_000));
     vec![
         dropped("to another port", tcp(Ends::new((real, 502), (source, 40_001)), b""), Verdict::NoFlow),
         dropped("from another port", tcp(Ends::new((real, 503), (source, 40_000)), b""), Verdict::NoFlow),
         dropped("from another device", tcp(Ends::new((neighbour, 502), (source, 40_000)), b""), Verdict::NoFlow),
+        dropped("from the same port of a renumbered device", tcp(renumbered, b""), Verdict::NoFlow).given(
+            move |pair| {
+                open(pair);
+                renumber(pair);
+            },
+        ),
         dropped("by another protocol", udp(back, b""), Verdict::NoFlow)
             .given(move |pair| play(pair, USERS, &tcp(out, b"open"))),
         dropped("nothing was sent before", reply.clone(), Verdict::NoFlow).given(|_| ()),
@@ -121,6 +128,10 @@ fn refused(family: Family) -> Vec<Case> {
         dropped("an address that leads elsewhere now", reply.clone(), Verdict::Revoked).given(move |pair| {
             open_real(pair);
             change_route_set(pair, OTHER_SET);
+        }),
+        dropped("from an address that the plant has no more", reply.clone(), Verdict::Revoked).given(move |pair| {
+            open_real(pair);
+            renumber(pair);
         }),
         dropped("in a flow that settles", reply.clone(), Verdict::FlowIdle).given(move |pair| {
             open(pair);
