@@ -16,6 +16,7 @@ pub mod pins;
 pub mod skip;
 pub mod steps;
 pub mod store;
+pub mod tun;
 pub mod vm;
 mod wireguard;
 

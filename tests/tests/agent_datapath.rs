@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fs, ops::Range, path::Path, time::Duration};
 
+use aya::maps::HashMap;
 use serde_json::{Value, json};
 use vpn_agent::{
     datapath::{
-        self, Datapath, Error, OBJECT, Sizes,
+        self, Datapath, Error, Sizes,
         fill::Content,
         read::{Maps as _, Pinned},
         withdraw::{NO_ROUTES, Withdrawn},
@@ -13,14 +14,16 @@ use vpn_agent::{
     wireguard::WireGuard,
 };
 use vpn_ebpf_common::{
-    names::{PLANTS, ROUTES, USERS},
+    names::{PLANTS, RELEASED, ROUTES, USAGE, USERS},
     peer::Peer,
-    plant::Plant,
+    plant::{MAX_SUBNETS, Plant, Subnet},
     route::Route,
+    service::ServiceKey,
+    usage::Usage,
 };
 use vpn_tests::{
     demo,
-    gate::{address, prefix, sizes},
+    gate::{self, address, prefix, sizes},
     namespace::{Namespace, run},
     pins::Pins,
     skip,
@@ -34,7 +37,7 @@ const COMES: &str = "100.64.0.5";
 
 #[test]
 fn what_is_taken_away_does_not_wait_for_what_does_not_fit() {
-    let mut datapath = Datapath::unpinned(OBJECT, &sizes()).unwrap();
+    let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
     datapath.fill(&before()).unwrap();
 
     // The newcomer's set is larger than the whole map.
@@ -51,9 +54,16 @@ fn what_is_taken_away_does_not_wait_for_what_does_not_fit() {
 
 #[test]
 fn plants_that_do_not_fit_hold_nothing_back_either() {
-    let mut datapath = Datapath::unpinned(OBJECT, &Sizes { plants_max: 1, ..sizes() }).unwrap();
+    let mut datapath = Datapath::for_test_runs(None, &Sizes { plants_max: 1, ..sizes() }).unwrap();
     let with_plants = |count: u32, mut content: Content| {
-        let plant = |id| Plant { id, mtu: 1420, source: prefix("100.80.0.0", 16) };
+        let plant = |id| Plant {
+            id,
+            mtu: 1420,
+            link_header: 0,
+            subnet_count: 0,
+            source: [prefix("100.80.0.0", 16), prefix("fd80::", 64)],
+            subnets: [Subnet::NONE; MAX_SUBNETS],
+        };
         content.plants = (1..=count).map(|id| (id, plant(id))).collect();
         content
     };
@@ -65,7 +75,7 @@ fn plants_that_do_not_fit_hold_nothing_back_either() {
 
 #[test]
 fn who_loses_and_cannot_get_the_rest_gets_nothing_until_it_fits() {
-    let mut datapath = Datapath::unpinned(OBJECT, &sizes()).unwrap();
+    let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
     let before = content(&[(KEEPS, 1, 1, 0..20), (LOSES, 2, 3, 0..30)]);
     datapath.fill(&before).unwrap();
 
@@ -83,7 +93,7 @@ fn who_loses_and_cannot_get_the_rest_gets_nothing_until_it_fits() {
 
 #[test]
 fn an_id_that_is_not_on_disk_is_not_used() {
-    let mut datapath = Datapath::unpinned(OBJECT, &sizes()).unwrap();
+    let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
     datapath.fill(&before()).unwrap();
     let after = content(&[(KEEPS, 1, 1, 0..8), (LOSES, 2, 2, 0..4)]);
     let withdrawn = datapath.withdraw(&after, || Err("the disk is full")).unwrap();
@@ -93,7 +103,7 @@ fn an_id_that_is_not_on_disk_is_not_used() {
 
 #[test]
 fn withdrawing_adds_nothing_for_anybody() {
-    let mut datapath = Datapath::unpinned(OBJECT, &sizes()).unwrap();
+    let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
     datapath.fill(&before()).unwrap();
     // One gains, one comes, one has a new set with the same subnets, one is another certificate's.
     let after = content(&[(KEEPS, 1, 6, 0..9), (LOSES, 2, 7, 0..8), (COMES, 5, 5, 0..2)]);
@@ -104,6 +114,50 @@ fn withdrawing_adds_nothing_for_anybody() {
     let other = content(&[(KEEPS, 99, 1, 0..8), (LOSES, 2, 1, 0..8)]);
     assert_eq!(datapath.withdraw(&other, unasked).unwrap(), Withdrawn { removed: 1, ..Withdrawn::default() });
     assert_eq!(peers(&datapath), [(LOSES, 1)]);
+}
+
+#[test]
+fn what_flows_depend_on_counts_the_generation() {
+    let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
+    let generation = |datapath: &Datapath| datapath.gateway().unwrap().map(|gateway| gateway.generation);
+    assert_eq!(generation(&datapath), None);
+    datapath.configure(&gate::gateway()).unwrap();
+    datapath.fill(&gate::content()).unwrap();
+    let mut last = generation(&datapath);
+    datapath.fill(&gate::content()).unwrap();
+    assert_eq!(generation(&datapath), last, "nothing has changed");
+    let changes: [(&str, fn(&mut Content)); 4] = [
+        ("an uplink takes smaller packets", |content| content.plants.values_mut().for_each(|plant| plant.mtu = 1_300)),
+        ("a service more", |content| {
+            content.services.insert(ServiceKey { address: address(KEEPS), port: 0, protocol: 1, reserved: 0 }, 9);
+        }),
+        ("no service", |content| content.services.clear()),
+        ("no plant", |content| content.plants.clear()),
+    ];
+    let mut content = gate::content();
+    for (name, change) in changes {
+        change(&mut content);
+        datapath.fill(&content).unwrap();
+        assert!(generation(&datapath) > last, "{name}");
+        last = generation(&datapath);
+    }
+    datapath.configure(&gate::gateway()).unwrap();
+    assert!(generation(&datapath) > last, "other settings");
+}
+
+#[test]
+fn accounts_go_with_their_peers() {
+    let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
+    datapath.fill(&before()).unwrap();
+    for id in [1, 3] {
+        let mut usage = HashMap::<_, u32, Usage>::try_from(datapath.map_mut(USAGE)).unwrap();
+        usage.insert(id, Usage::default(), 0).unwrap();
+        let mut released = HashMap::<_, u32, u64>::try_from(datapath.map_mut(RELEASED)).unwrap();
+        released.insert(id, 7, 0).unwrap();
+    }
+    datapath.fill(&content(&[(KEEPS, 1, 1, 0..8)])).unwrap();
+    assert_eq!(datapath.usage().unwrap().into_keys().collect::<Vec<_>>(), [1]);
+    assert_eq!(datapath.released().unwrap().into_keys().collect::<Vec<_>>(), [1]);
 }
 
 #[test]
@@ -118,22 +172,21 @@ fn detaching_is_at_once_and_not_undone_by_the_running_agent() {
     outcome.unwrap();
 }
 
-/// On a TUN device, which like WireGuard is an L3 device in generic mode.
+/// On a TUN device, which like WireGuard is an L3 device.
 fn attach_and_detach(pins: &Path) {
     const DEVICE: &str = "tun-test";
     run(&format!("ip tuntap add dev {DEVICE} mode tun")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let link = || runtime.block_on(async { WireGuard::open().unwrap().link(DEVICE).await.unwrap().unwrap() });
-    let ifindex = link().ifindex;
 
     let mut first = Datapath::open(pins, &sizes()).unwrap();
-    let id = first.attach(USERS, DEVICE, ifindex).unwrap();
+    let id = first.attach(USERS, DEVICE).unwrap();
     assert_eq!((link().program, datapath::pinned_program(pins, DEVICE).unwrap()), (Some(id), Some(id)));
     drop(first);
     assert_eq!(link().program, Some(id), "it outlives the agent");
 
     let mut second = Datapath::open(pins, &sizes()).unwrap();
-    let next = second.attach(USERS, DEVICE, ifindex).unwrap();
+    let next = second.attach(USERS, DEVICE).unwrap();
     assert_ne!(next, id);
     assert_eq!((link().program, datapath::pinned_program(pins, DEVICE).unwrap()), (Some(next), Some(next)));
     assert_eq!(second.pinned_interfaces().unwrap(), [DEVICE]);
@@ -141,21 +194,21 @@ fn attach_and_detach(pins: &Path) {
     datapath::detach(pins, false).unwrap();
     assert_eq!(link().program, None, "although the agent that moved the link to its program still runs");
     assert!(second.is_detached() && datapath::is_detached(pins));
-    assert!(matches!(second.attach(USERS, DEVICE, ifindex), Err(Error::Detached)));
+    assert!(matches!(second.attach(USERS, DEVICE), Err(Error::Detached)));
     assert_eq!((link().program, second.pinned_interfaces().unwrap()), (None, vec![]));
 
     let mut told = Datapath::open(pins, &sizes()).unwrap();
-    let id = told.attach(USERS, DEVICE, ifindex).unwrap();
+    let id = told.attach(USERS, DEVICE).unwrap();
     assert_eq!(link().program, Some(id));
     assert!(!datapath::is_detached(pins));
     told.detach_interface(DEVICE).unwrap();
     told.detach_interface(DEVICE).unwrap();
     assert_eq!((link().program, datapath::pinned_program(pins, DEVICE).unwrap()), (None, None));
 
-    told.attach(USERS, DEVICE, ifindex).unwrap();
+    told.attach(USERS, DEVICE).unwrap();
     run(&format!("ip link delete {DEVICE}")).unwrap();
     run(&format!("ip tuntap add dev {DEVICE} mode tun")).unwrap();
-    let id = told.attach(USERS, DEVICE, link().ifindex).unwrap();
+    let id = told.attach(USERS, DEVICE).unwrap();
     assert_eq!(link().program, Some(id), "the pin of the old device is replaced");
 }
 
@@ -168,7 +221,7 @@ fn fill_levels_are_counted_from_the_pins() {
     let levels = Pinned::open(pins.path()).unwrap().fill_levels().unwrap();
     let found: Vec<_> = levels.iter().map(|level| (level.map, level.entries, level.capacity)).collect();
     let expected =
-        [("PEERS", 3, 8), ("ROUTES", 8, 64), ("PLANTS", 0, 8), ("FLOWS", 0, 64), ("CLOSED", 0, 64), ("DENIED", 0, 64)];
+        [("PEERS", 3, 16), ("ROUTES", 8, 64), ("PLANTS", 0, 8), ("FLOWS", 0, 64), ("CLOSED", 0, 64), ("DENIED", 0, 64)];
     assert_eq!(found, expected);
 }
 
@@ -192,7 +245,7 @@ fn the_agent_stays_closed_whatever_happens_to_it() {
         ("1.json", state(1, &["north", "south"], &["user-a", "user-b"], 1).to_string()),
         ("2.json", state(2, &["north", "south", "west"], &["user-b"], 1).to_string()),
         ("3.json", state(3, &["south", "west"], &["user-b"], 1).to_string()),
-        ("4.json", state(4, &["west"], &["user-c", "user-b"], 70).to_string()),
+        ("4.json", state(4, &["west", "west-2", "west-3", "west-4", "west-5"], &["user-c", "user-b"], 16).to_string()),
     ];
     for (name, content) in files {
         fs::write(folder.path().join(name), content).unwrap();
@@ -207,7 +260,7 @@ fn the_agent_stays_closed_whatever_happens_to_it() {
 
 /// In the machine, for its `sh`.
 const SCENARIO: &str = r#"set -e
-links=/sys/fs/bpf/vpn/v1/links
+links='/sys/fs/bpf/vpn/v*/links'
 conf=/proc/sys/net/ipv4/conf
 until_true() { # what, command
   what=$1; shift
@@ -274,18 +327,18 @@ until_true "SIGHUP makes it again" in_order 3
 
 cp /data/4.json /etc/vpn-gateway/new && mv /etc/vpn-gateway/new /etc/vpn-gateway/state.json
 until_true "a state that does not fit is said" logged "ROUTES is full"
-until_true "south is taken from user-b all the same" has "user-b  *user-b  *100.64.0.3  *[0-9][0-9]*  *2 "
+until_true "south is taken from user-b all the same" has "user-b  *user-b  *100.64.0.3  *[0-9a-f:]*  *[0-9][0-9]*  *2 "
 until_true "and a new key takes the place of the old one" rotated
 vpn-agent status --json > /dev/null
 kill $agent; wait $agent
 vpn-agent status > /dev/null
 "#;
 
-/// Every user is operator of every plant, and has a key by its place in the list; west has `subnets` subnets, the others have one.
+/// Every user is operator of every plant, and has a key by its place in the list; the west has `subnets` subnets at each plant, the others have one.
 fn state(revision: u64, plants: &[&str], users: &[&str], subnets: u32) -> Value {
     let key = |number: usize| format!("{number:A<42}A=");
     let plant = |(at, id): (usize, &&str)| {
-        let count = if *id == "west" { subnets } else { 1 };
+        let count = if id.starts_with("west") { subnets } else { 1 };
         let subnets: Vec<_> = (1..=count).map(|subnet| format!("192.168.{subnet}.0/24")).collect();
         json!({"id": id, "organisation": "alpha", "subnets": subnets, "uplink": {"kind": "host", "public_key": key(10 + at)}})
     };
@@ -318,7 +371,7 @@ fn before() -> Content {
 fn content(rows: &[(&str, u32, u32, Range<u32>)]) -> Content {
     let route = |subnet: u32| {
         let destination = address(&format!("10.128.{subnet}.0"));
-        ((destination, 96 + 24), Route { plant: 1, id: subnet, egress: 1, real: prefix("192.168.1.0", 24) })
+        ((destination, 96 + 24), Route { plant: 1, id: subnet, egress: 1, real: prefix("192.168.1.0", 24), twin: destination })
     };
     let mut content = Content::default();
     for (peer, id, set, subnets) in rows {

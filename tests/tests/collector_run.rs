@@ -288,6 +288,7 @@ fn directory() -> Directory {
             certificate: "certificate-a".into(),
             user: "user-a".into(),
             organisations: vec!["alpha".into()],
+            address6: "fd64::5".parse().unwrap(),
             address: USER.parse().unwrap(),
             active: true,
         }],

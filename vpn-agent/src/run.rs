@@ -457,8 +457,9 @@ impl Host {
         if now.ifindex != link.ifindex {
             return Err(gone().into());
         }
-        if now.program != Some(attached) {
-            return Err(Error::ForeignProgram { interface: now.name, attached, found: now.program });
+        let found = now.first_program(datapath::pinned_guard(&self.config.datapath.pin_dir, &link.name));
+        if found != Some(attached) {
+            return Err(Error::ForeignProgram { interface: now.name, attached, found });
         }
         Ok(now)
     }

@@ -333,7 +333,7 @@ impl Interface {
     fn of(name: &str, devices: &BTreeMap<String, Device>) -> Self {
         let device = devices.get(name);
         let wireguard = device.and_then(|device| device.wireguard.as_ref());
-        let program_id = device.and_then(|device| device.link.program);
+        let program_id = device.and_then(|device| device.link.first_program(device.pinned_guard));
         Self {
             name: name.to_owned(),
             ifindex: device.map(|device| device.link.ifindex),
@@ -445,6 +445,7 @@ mod tests {
                 peers,
             }),
             pinned_program: Some(30),
+            pinned_guard: None,
             closed_to_forwarding: true,
         };
         let plant = |number| BTreeMap::from([peer(number, &["192.168.1.0/24"])]);
@@ -486,7 +487,7 @@ mod tests {
 
     fn link(name: &str, ifindex: u32) -> Link {
         let (name, kind) = (name.to_owned(), "wireguard".to_owned());
-        Link { name, ifindex, kind, ethernet: false, mtu: 1420, up: true, program: Some(30) }
+        Link { name, ifindex, kind, ethernet: false, mtu: 1420, up: true, xdp: None, program: Some(30) }
     }
 
     fn now() -> SystemTime {
@@ -550,7 +551,7 @@ maps
             (|kernel| drop(kernel.devices.remove("wgp-1")), "wgp-1 of plant north: there is no such interface"),
             (|kernel| device(kernel, "wgp-1").link.up = false, "wgp-1 of plant north is down"),
             (|kernel| device(kernel, "wg-users").link.program = None, "wg-users has no program at its ingress hook"),
-            (|kernel| device(kernel, "wg-users").link.program = Some(99), "the program 99 comes first on wg-users, and is not ours"),
+            (|kernel| device(kernel, "wg-users").link.xdp = Some(99), "the program 99 comes first on wg-users, and is not ours"),
             (|kernel| device(kernel, "wgp-2").closed_to_forwarding = false, "wgp-2 of plant south is not closed"),
             (
                 |kernel| drop(peers(kernel, "wg-users").pop_first()),
@@ -624,6 +625,7 @@ maps
             link: Link { ethernet: true, ..link("eth1.10", 11) },
             wireguard: None,
             pinned_program: Some(30),
+            pinned_guard: None,
             closed_to_forwarding: true,
         };
         kernel.devices.insert("eth1.10".into(), eth1.clone());

@@ -83,7 +83,7 @@ impl Attribution<'_> {
             gateway: self.directory.gateway.clone(),
             region: self.directory.region.clone(),
             protocol: key.flow.protocol,
-            source: mapped(peer.address),
+            source: mapped(peer.address_towards(flow.device.to_ip())),
             source_port: u16::from_be(key.flow.user_port),
             addressed: key.flow.addressed.to_ipv6(),
             destination: flow.device.to_ipv6(),
@@ -119,7 +119,8 @@ impl Attribution<'_> {
             gateway: self.directory.gateway.clone(),
             region: self.directory.region.clone(),
             protocol: key.protocol,
-            source: mapped(peer.address),
+            // Further destinations may be of both families; the tunnel IP stands for the certificate.
+            source: mapped(if key.is_further() { peer.address } else { peer.address_towards(key.addressed.to_ip()) }),
             addressed: key.addressed.to_ipv6(),
             port: u16::from_be(key.port),
             verdict: Verdict::from_number(key.verdict).map_or("unknown", Verdict::label).into(),
@@ -252,6 +253,7 @@ mod tests {
                 user: "user-a".into(),
                 organisations: vec!["beta".into()],
                 address: "100.64.0.5".parse().unwrap(),
+                address6: "fd64::5".parse().unwrap(),
                 active: true,
             }],
             plants: vec![Plant {

@@ -113,6 +113,7 @@ impl Host {
         }
         self.close_borrowed(id, &link)?;
         self.removals.retain(|removal| removal.interface() != name);
+        self.datapath.attach_guard(&link.name, link.ifindex)?;
         let link = self.attach(&link, names::PLANT).await?;
         Ok(Uplink { link, kind: Kind::Borrowed })
     }

@@ -8,7 +8,7 @@ use super::{Error, Link, WireGuard, link::refused};
 use crate::datapath::hook::Hook;
 
 impl WireGuard {
-    /// The id of the program that packets from an interface meet first, where no XDP program is in front of it.
+    /// The id of the program that packets from an interface meet first behind XDP.
     pub(super) async fn first_at_ingress(&self, link: &Link) -> Result<Option<u32>, Error> {
         match Hook::of_kernel() {
             Hook::Tcx => match SchedClassifier::query_tcx(&link.name, TcAttachType::Ingress) {
