@@ -139,8 +139,18 @@ fn every_verdict_is_explained() {
 fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
     let least = "gateway = 'g'\nregion = 'r'\nstate = '/s'\nstate_dir = '/d'\nusers.private_key_file = '/k'\n";
     // No `..`: a new setting does not compile until it is here, and then fails until it is in the table.
-    let agent::Config { gateway: _, region: _, state: _, state_dir: _, users, plants, pools, policy, datapath, services } =
-        agent::Config::parse(least).unwrap();
+    let agent::Config {
+        gateway: _,
+        region: _,
+        state: _,
+        state_dir: _,
+        users,
+        plants,
+        pools,
+        policy,
+        datapath,
+        services,
+    } = agent::Config::parse(least).unwrap();
     let agent::Users { interface, listen_port, private_key_file: _, mtu } = users;
     let agent::Plants { listen_port_base, mtu: plants_mtu } = plants;
     let agent::Pools { tunnel, source, virtual_, tunnel6, source6, virtual6 } = pools;
