@@ -81,7 +81,7 @@ impl Action {
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+enum Direction {
     /// From a user.
     ToPlant,
     /// From a plant.

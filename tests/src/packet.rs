@@ -101,12 +101,17 @@ pub fn icmp(ends: Ends, kind: u8, code: u8, rest: [u8; 4], payload: &[u8]) -> Ve
     packet
 }
 
-/// A packet of a protocol that has no ports.
+/// A packet of any other protocol.
 #[must_use]
 pub fn other(ends: Ends, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
-    ip(ends).write(&mut packet, IpNumber(protocol), payload).expect("a packet in memory");
-    packet
+    // The library would look for the extension headers that some numbers announce.
+    ip(ends).write(&mut packet, ip_number::EXPERIMENTAL_AND_TESTING_0, payload).expect("a packet in memory");
+    if ends.source.0.is_ipv4() {
+        with_ipv4(&packet, |ip| ip.protocol = IpNumber(protocol))
+    } else {
+        with_ipv6(&packet, |ip| ip.next_header = IpNumber(protocol))
+    }
 }
 
 /// The packet with its IPv4 header changed, and that header's checksum made right again.

@@ -198,7 +198,7 @@ impl Pair {
         for (peer, usage) in &kernel.usage {
             let flows = kernel.flows.keys().filter(|key| key.peer == *peer).count() as u64;
             let released = kernel.released.get(peer).copied().unwrap_or(0);
-            if usage.opened - released != flows {
+            if usage.opened != released + flows {
                 return Err(format!(
                     "peer {peer} has opened {}, {released} were released, {flows} are left",
                     usage.opened
