@@ -43,9 +43,8 @@ fn what_is_for_no_user_ends_in_front_of_the_uplink() {
 
 fn guard(pins: &Path, plant: &Namespace) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let link = || -> Link {
-        runtime.block_on(async { WireGuard::open().unwrap().link(UPLINK).await.unwrap().unwrap() })
-    };
+    let link =
+        || -> Link { runtime.block_on(async { WireGuard::open().unwrap().link(UPLINK).await.unwrap().unwrap() }) };
     let mut datapath = Datapath::open(pins, &sizes()).unwrap();
     let mut content = gate::content();
     content.plants = content.plants.into_values().map(|of| (link().ifindex, of)).collect();

@@ -127,7 +127,11 @@ fn exchange(users: &Device, plant: &Device, done: &AtomicBool) -> BTreeMap<u16, 
 /// The topology of the gate with a plant behind this interface, which has no link header.
 fn content(plant: u32) -> Content {
     let mut content = gate::content();
-    content.plants = content.plants.into_values().map(|of| (plant, vpn_ebpf_common::plant::Plant { link_header: 0, ..of })).collect();
+    content.plants = content
+        .plants
+        .into_values()
+        .map(|of| (plant, vpn_ebpf_common::plant::Plant { link_header: 0, ..of }))
+        .collect();
     for route in content.route_sets.values_mut().flat_map(BTreeMap::values_mut) {
         route.egress = plant;
     }

@@ -238,8 +238,16 @@ impl Default for PolicyConfig {
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        let Sizes { peers_max, routes_max, plants_max, flows_max, closed_max, denials_max, fragments_max, events_bytes } =
-            Sizes::default();
+        let Sizes {
+            peers_max,
+            routes_max,
+            plants_max,
+            flows_max,
+            closed_max,
+            denials_max,
+            fragments_max,
+            events_bytes,
+        } = Sizes::default();
         Self {
             pin_dir: "/sys/fs/bpf/vpn".into(),
             peers_max,

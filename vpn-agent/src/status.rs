@@ -551,7 +551,10 @@ maps
             (|kernel| drop(kernel.devices.remove("wgp-1")), "wgp-1 of plant north: there is no such interface"),
             (|kernel| device(kernel, "wgp-1").link.up = false, "wgp-1 of plant north is down"),
             (|kernel| device(kernel, "wg-users").link.program = None, "wg-users has no program at its ingress hook"),
-            (|kernel| device(kernel, "wg-users").link.xdp = Some(99), "the program 99 comes first on wg-users, and is"),
+            (
+                |kernel| device(kernel, "wg-users").link.xdp = Some(99),
+                "the program 99 comes first on wg-users, and is not ours",
+            ),
             (|kernel| device(kernel, "wgp-2").closed_to_forwarding = false, "wgp-2 of plant south is not closed"),
             (
                 |kernel| drop(peers(kernel, "wg-users").pop_first()),

@@ -32,9 +32,8 @@ fn is_for_nobody(ctx: &XdpContext) -> bool {
     let Ok(plant) = maps::plant(ctx.ingress_ifindex() as u32) else { return false };
     let Some(ether_type) = read::<[u8; 2]>(ctx, EthHdr::LEN - 2) else { return false };
     match u16::from_ne_bytes(*ether_type) {
-        IPV4 => read::<Ipv4Hdr>(ctx, EthHdr::LEN).is_some_and(|ip| {
-            !plant.source[0].contains(&Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr)))
-        }),
+        IPV4 => read::<Ipv4Hdr>(ctx, EthHdr::LEN)
+            .is_some_and(|ip| !plant.source[0].contains(&Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr)))),
         IPV6 => read::<Ipv6Hdr>(ctx, EthHdr::LEN).is_some_and(|ip| {
             ip.next_hdr != protocol::ICMPV6 && !plant.source[1].contains(&packet::address(ip.dst_addr))
         }),

@@ -220,8 +220,7 @@ impl Host {
     async fn find_leftovers(&mut self) -> Result<(), Error> {
         let links = self.wireguard.wireguard_links().await?;
         let borrowed = self.borrowed.interfaces();
-        let known: BTreeSet<_> =
-            links.iter().map(|link| &link.name).chain(borrowed.keys()).cloned().collect();
+        let known: BTreeSet<_> = links.iter().map(|link| &link.name).chain(borrowed.keys()).cloned().collect();
         for pinned in self.datapath.pinned_interfaces()? {
             if !known.contains(&pinned) {
                 self.datapath.detach_interface(&pinned)?;

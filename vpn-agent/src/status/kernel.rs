@@ -80,8 +80,7 @@ impl Kernel {
                 UplinkKind::Interface => (None, forwarding::is_borrowed_closed(&name)),
             };
             let pinned_guard = datapath::pinned_guard(pin_dir, &name);
-            let device =
-                Device { link, wireguard: of_wireguard, pinned_program, pinned_guard, closed_to_forwarding };
+            let device = Device { link, wireguard: of_wireguard, pinned_program, pinned_guard, closed_to_forwarding };
             devices.insert(name, device);
         }
         let maps = match datapath::are_maps_pinned(pin_dir).then(|| Maps::read(pin_dir)) {

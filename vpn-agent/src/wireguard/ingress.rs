@@ -14,7 +14,9 @@ impl WireGuard {
             Hook::Tcx => match SchedClassifier::query_tcx(&link.name, TcAttachType::Ingress) {
                 Ok((_, programs)) => Ok(programs.first().map(|program| program.id())),
                 // The interface is gone, which the caller finds out.
-                Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+                Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENODEV) => {
+                    Ok(None)
+                }
                 Err(error) => {
                     let action = format!("ask for the programs of {}", link.name);
                     Err(Error::Protocol { action, what: error.to_string() })
