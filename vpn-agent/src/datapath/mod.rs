@@ -28,7 +28,10 @@ mod shape;
 pub mod withdraw;
 
 use self::hook::Hook;
-pub use self::{guard::pinned_guard, shape::Sizes};
+pub use self::{
+    guard::pinned_guard,
+    shape::{SERVICES_MAX, Sizes},
+};
 use crate::interface::{of_pin, pin_name};
 
 /// The object that `build.rs` made.
