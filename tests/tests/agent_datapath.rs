@@ -126,7 +126,8 @@ fn what_flows_depend_on_counts_the_generation() {
     let mut last = generation(&datapath);
     datapath.fill(&gate::content()).unwrap();
     assert_eq!(generation(&datapath), last, "nothing has changed");
-    let changes: [(&str, fn(&mut Content)); 4] = [
+    type Change = fn(&mut Content);
+    let changes: [(&str, Change); 4] = [
         ("an uplink takes smaller packets", |content| content.plants.values_mut().for_each(|plant| plant.mtu = 1_300)),
         ("a service more", |content| {
             content.services.insert(ServiceKey { address: address(KEEPS), port: 0, protocol: 1, reserved: 0 }, 9);

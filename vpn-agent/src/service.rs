@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Deserialize;
 use vpn_ebpf_common::protocol;
 
-use crate::{pools::Pools, problem::Check, special_ranges, state::State};
+use crate::{datapath::SERVICES_MAX, pools::Pools, problem::Check, special_ranges, state::State};
 
 /// One of `[[services]]` as it stands in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -68,6 +68,9 @@ impl ServiceConfig {
 
 /// What is wrong with services by themselves.
 pub(crate) fn check(services: &[ServiceConfig], pools: &Pools, users_interface: &str, check: &mut Check) {
+    check.that(services.len() <= SERVICES_MAX as usize, "services", || {
+        format!("{} services; at most {SERVICES_MAX} are possible", services.len())
+    });
     for (at, service) in services.iter().enumerate() {
         check_port(service, &format!("services[{at}].port"), check);
         check_address(service, pools, users_interface, &format!("services[{at}].address"), check);
@@ -139,6 +142,17 @@ pub(crate) fn check_state(services: &[Service], pools: &Pools, state: &State, ch
 mod tests {
     use super::*;
     use crate::{config::Config, example};
+
+    #[test]
+    fn there_are_as_many_as_the_map_has_places() {
+        let services = |count: u16| {
+            let list: String =
+                (1..=count).map(|port| format!("[[services]]\nprotocol = 'tcp'\nport = {port}\n")).collect();
+            Config::parse(&example::config_text(&list)).map_err(|problems| problems.to_string())
+        };
+        assert!(services(256).is_ok());
+        assert!(services(257).unwrap_err().contains("services: 257 services; at most 256"));
+    }
 
     #[test]
     fn a_service_is_at_the_gateway_unless_it_says_where() {

@@ -1,4 +1,4 @@
-//! What the XDP programs and user space share: map layouts, verdicts, names, and pure packet arithmetic.
+//! What the eBPF programs and user space share: map layouts, verdicts, names, and pure packet arithmetic.
 //!
 //! Everything that lies in a map or a ring buffer is `repr(C)`, has no padding (proved at compile time beside
 //! each type) and holds addresses and ports in network byte order, as in the packet. Numbers that never

@@ -1,4 +1,4 @@
-//! Names of maps, programs and pins. The XDP programs cannot take a name from a constant, so a test holds
+//! Names of maps, programs and pins. The programs cannot take a name from a constant, so a test holds
 //! these against the object that was built.
 
 /// Name of the program on the users' device.

@@ -38,11 +38,11 @@ impl Hop {
 #[inline(always)]
 pub fn leave(frame: &mut Frame, verdict: Verdict, traffic: &Traffic, hop: &Hop) -> i32 {
     let (verdict, action) = match hop.interface {
-        NOWHERE => (verdict, TC_ACT_SHOT as i32),
-        HOST => (verdict, TC_ACT_OK as i32),
+        NOWHERE => (verdict, TC_ACT_SHOT),
+        HOST => (verdict, TC_ACT_OK),
         interface => match send(frame, interface, hop.link_header) {
             Ok(action) => (verdict, action),
-            Err(why) => (why, TC_ACT_SHOT as i32),
+            Err(why) => (why, TC_ACT_SHOT),
         },
     };
     stats::count(verdict, traffic);

@@ -80,7 +80,8 @@ fn may_still(peer: &Peer, key: &FlowKey, entry: &Entry) -> bool {
 pub fn to_user(frame: &mut Frame, reply: &Reply<'_>) -> Result<(), Verdict> {
     let Reply { gateway, packet, now, .. } = *reply;
     let quote = Quote::read(frame, packet, ECHO_REQUEST)?;
-    if !quote.source.is(&packet.destination) {
+    // A mapped address in an IPv6 quote would stand for an IPv4 device.
+    if !quote.source.is(&packet.destination) || quote.destination.family() != packet.family {
         return Err(Verdict::IcmpNoFlow);
     }
     let device = quote.destination;

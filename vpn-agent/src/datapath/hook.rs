@@ -67,7 +67,7 @@ impl Hook {
             // Deletes the filter. Fails if there is none.
             drop(link);
         }
-        super::unpin(pin)
+        super::end(pin)
     }
 
     /// The id of the program that is pinned at `pin`.

@@ -22,12 +22,16 @@ use vpn_ebpf_common::{LAYOUT, names};
 pub mod fill;
 mod guard;
 pub mod hook;
+mod link;
 pub mod read;
 mod shape;
 pub mod withdraw;
 
 use self::hook::Hook;
-pub use self::{guard::pinned_guard, shape::Sizes};
+pub use self::{
+    guard::pinned_guard,
+    shape::{SERVICES_MAX, Sizes},
+};
 use crate::interface::{of_pin, pin_name};
 
 /// The object that `build.rs` made.
@@ -213,7 +217,7 @@ impl Datapath {
     /// [`Error::Pin`].
     pub fn detach_interface(&self, name: &str) -> Result<(), Error> {
         let Some(links) = &self.links else { return Ok(()) };
-        unpin(&guard::pin(links, name))?;
+        end(&guard::pin(links, name))?;
         Hook::of_kernel().detach(name, &links.join(pin_name(name)))
     }
 
@@ -268,7 +272,7 @@ impl Datapath {
 pub fn detach(pin_dir: &Path, forget: bool) -> Result<(), Error> {
     for (layout, dir) in layouts(pin_dir)? {
         hook::detach_all(&dir.join("links"))?;
-        remove(&dir.join(guard::PINS))?;
+        hook::detach_all(&dir.join(guard::PINS))?;
         if forget {
             remove(&dir.join("maps"))?;
         }
@@ -340,6 +344,12 @@ fn remove(dir: &Path) -> Result<(), Error> {
             Err(source) => return Err(Error::Pin { path: dir.to_owned(), source }),
         }
     }
+}
+
+/// Detaches what is pinned and removes the pin; none is as good as removed.
+fn end(pin: &Path) -> Result<(), Error> {
+    link::detach(pin).map_err(|source| Error::Pin { path: pin.to_owned(), source })?;
+    unpin(pin)
 }
 
 /// Removes one pin; none is as good as removed.

@@ -93,7 +93,7 @@ fn interface(differences: &mut Vec<String>, interface: &Interface, uplink: Uplin
     }
     match (interface.program, interface.program_id) {
         (Program::Missing, _) => {
-            differences.push(format!("{name} has no program at its ingress hook, so it forwards nothing"))
+            differences.push(format!("{name} has no program at its ingress hook, so it forwards nothing"));
         }
         (Program::Foreign, Some(id)) => {
             differences.push(format!(

@@ -13,11 +13,11 @@ use crate::toolchain::{self, Missing as Absent, Toolchain};
 
 /// Debian's newest compiler; the plain `rustc` of a stable release is too old.
 const DEBIAN: [Package; 3] = [
-    Package { name: "rustc-web", why: "it compiles the XDP programs" },
-    Package { name: "cargo-web", why: "it builds the XDP programs" },
-    Package { name: "rust-web-src", why: "the XDP programs need `core`, which is built from these sources" },
+    Package { name: "rustc-web", why: "it compiles the eBPF programs" },
+    Package { name: "cargo-web", why: "it builds the eBPF programs" },
+    Package { name: "rust-web-src", why: "the eBPF programs need `core`, which is built from these sources" },
 ];
-const DEBIAN_CLIPPY: Package = Package { name: "rust-web-clippy", why: "it lints the XDP programs" };
+const DEBIAN_CLIPPY: Package = Package { name: "rust-web-clippy", why: "it lints the eBPF programs" };
 
 /// Adds the sources to rustup's compiler, or else installs Debian's.
 pub fn ensure(debian: &mut Debian, _cache: &Path) -> Result<()> {
@@ -28,10 +28,10 @@ pub fn ensure(debian: &mut Debian, _cache: &Path) -> Result<()> {
         Err(Absent::Compiler | Absent::Match { .. }) => {}
     }
     if debian::on_path("rustup") {
-        announce("rust-src in rustup's active toolchain", "the XDP programs need `core`, which is built from it");
+        announce("rust-src in rustup's active toolchain", "the eBPF programs need `core`, which is built from it");
         match add_component() {
             Ok(()) if toolchain::find().is_ok() => return Ok(()),
-            Ok(()) => println!("setup: rustup's compiler has a newer LLVM than bpf-linker and is not used for XDP"),
+            Ok(()) => println!("setup: rustup's compiler has a newer LLVM than bpf-linker and is not used for eBPF"),
             Err(error) => println!("setup: rustup does not have it ({error:#}); Debian's compiler will do"),
         }
     }

@@ -24,14 +24,14 @@ pub fn ensure(debian: &mut Debian, _cache: &Path) -> Result<()> {
         return Ok(());
     }
     debian.ensure(&[LLVM_DEV])?;
-    announce(&format!("bpf-linker {}", toolchain::LINKER_RELEASE), "it links the XDP programs; takes some minutes");
+    announce(&format!("bpf-linker {}", toolchain::LINKER_RELEASE), "it links the eBPF programs; takes some minutes");
     build(&root).map_err(|error| {
         let what = format!("bpf-linker {}", toolchain::LINKER_RELEASE);
         let by_hand = format!(
             "put a bpf-linker on the PATH whose LLVM is not older than that of the Rust compiler, for instance one that \
              its project publishes ready-made ({error:#})"
         );
-        Missing { what, why: "it links the XDP programs", by_hand }.into()
+        Missing { what, why: "it links the eBPF programs", by_hand }.into()
     })
 }
 
