@@ -1,6 +1,7 @@
 //! What the tests and the demo of the VPN gateway share.
 
 pub mod audit;
+pub mod background;
 #[path = "../../vpn-ebpf/cache.rs"]
 mod cache;
 pub mod demo;
