@@ -17,6 +17,7 @@ pub mod pins;
 pub mod skip;
 pub mod steps;
 pub mod store;
+pub mod tools;
 pub mod vm;
 mod wireguard;
 
