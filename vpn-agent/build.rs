@@ -1,4 +1,4 @@
-//! Builds the XDP programs for the BPF target, so that the agent's binary carries them.
+//! Builds the eBPF programs for the BPF target, so that the agent's binary carries them.
 
 use std::{
     env, fs,

@@ -1,4 +1,4 @@
-//! The search for a compiler and a linker that can build the XDP programs.
+//! The search for a compiler and a linker that can build the eBPF programs.
 //!
 //! One self-contained file, included by `vpn-agent/build.rs` (which builds the programs) and by `xtask` (which
 //! installs what is missing), so that the two cannot disagree about what is good enough. It only looks: it
@@ -59,7 +59,7 @@ impl Toolchain {
     }
 }
 
-/// Why the XDP programs cannot be built on this machine.
+/// Why the eBPF programs cannot be built on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
     /// No compiler that is new enough and has the sources of `core`.
@@ -80,10 +80,10 @@ impl fmt::Display for Missing {
         match self {
             Missing::Compiler => write!(
                 out,
-                "no Rust compiler with the sources of `core` (rust-src, Rust {} or later) to build the XDP programs with",
+                "no Rust compiler with the sources of `core` (rust-src, Rust {} or later) to build the eBPF programs with",
                 env!("CARGO_PKG_RUST_VERSION")
             )?,
-            Missing::Linker => write!(out, "no bpf-linker to build the XDP programs with")?,
+            Missing::Linker => write!(out, "no bpf-linker to build the eBPF programs with")?,
             Missing::Match { compiler, linker } => write!(
                 out,
                 "bpf-linker has LLVM {linker} and cannot read what a Rust compiler with LLVM {compiler} writes"

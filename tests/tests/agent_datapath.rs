@@ -126,7 +126,8 @@ fn what_flows_depend_on_counts_the_generation() {
     let mut last = generation(&datapath);
     datapath.fill(&gate::content()).unwrap();
     assert_eq!(generation(&datapath), last, "nothing has changed");
-    let changes: [(&str, fn(&mut Content)); 4] = [
+    type Change = fn(&mut Content);
+    let changes: [(&str, Change); 4] = [
         ("an uplink takes smaller packets", |content| content.plants.values_mut().for_each(|plant| plant.mtu = 1_300)),
         ("a service more", |content| {
             content.services.insert(ServiceKey { address: address(KEEPS), port: 0, protocol: 1, reserved: 0 }, 9);
@@ -371,7 +372,10 @@ fn before() -> Content {
 fn content(rows: &[(&str, u32, u32, Range<u32>)]) -> Content {
     let route = |subnet: u32| {
         let destination = address(&format!("10.128.{subnet}.0"));
-        ((destination, 96 + 24), Route { plant: 1, id: subnet, egress: 1, real: prefix("192.168.1.0", 24), twin: destination })
+        (
+            (destination, 96 + 24),
+            Route { plant: 1, id: subnet, egress: 1, real: prefix("192.168.1.0", 24), twin: destination },
+        )
     };
     let mut content = Content::default();
     for (peer, id, set, subnets) in rows {

@@ -139,11 +139,21 @@ fn every_verdict_is_explained() {
 fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
     let least = "gateway = 'g'\nregion = 'r'\nstate = '/s'\nstate_dir = '/d'\nusers.private_key_file = '/k'\n";
     // No `..`: a new setting does not compile until it is here, and then fails until it is in the table.
-    let agent::Config { gateway: _, region: _, state: _, state_dir: _, users, plants, pools, policy, datapath } =
-        agent::Config::parse(least).unwrap();
+    let agent::Config {
+        gateway: _,
+        region: _,
+        state: _,
+        state_dir: _,
+        users,
+        plants,
+        pools,
+        policy,
+        datapath,
+        services,
+    } = agent::Config::parse(least).unwrap();
     let agent::Users { interface, listen_port, private_key_file: _, mtu } = users;
     let agent::Plants { listen_port_base, mtu: plants_mtu } = plants;
-    let agent::Pools { tunnel, source, virtual_ } = pools;
+    let agent::Pools { tunnel, source, virtual_, tunnel6, source6, virtual6 } = pools;
     let agent::PolicyConfig { route_roles } = policy;
     let agent::DatapathConfig {
         pin_dir,
@@ -153,9 +163,15 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         flows_max,
         closed_max,
         denials_max,
+        fragments_max,
         events_bytes,
-        idle_seconds: agent::IdleSeconds { tcp, udp, icmp },
+        idle_seconds: agent::IdleSeconds { tcp, udp, icmp, tcp_transitory, tcp_closed },
+        limits: agent::Limits { new_flows_per_second, live_flows, answers_per_second, denials_per_minute },
+        refusals,
+        unrecorded,
     } = datapath;
+    // They have a section and a table of their own.
+    assert!(services.is_empty());
     let real = [
         ("gateway", String::new()),
         ("region", String::new()),
@@ -170,6 +186,9 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         ("pools.tunnel", tunnel.to_string()),
         ("pools.source", source.to_string()),
         ("pools.virtual", virtual_.to_string()),
+        ("pools.tunnel6", tunnel6.to_string()),
+        ("pools.source6", source6.to_string()),
+        ("pools.virtual6", virtual6.to_string()),
         ("policy.route_roles", route_roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         ("datapath.pin_dir", pin_dir.display().to_string()),
         ("datapath.peers_max", peers_max.to_string()),
@@ -178,10 +197,19 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         ("datapath.flows_max", flows_max.to_string()),
         ("datapath.closed_max", closed_max.to_string()),
         ("datapath.denials_max", denials_max.to_string()),
+        ("datapath.fragments_max", fragments_max.to_string()),
         ("datapath.events_bytes", events_bytes.to_string()),
         ("datapath.idle_seconds.tcp", tcp.to_string()),
         ("datapath.idle_seconds.udp", udp.to_string()),
         ("datapath.idle_seconds.icmp", icmp.to_string()),
+        ("datapath.idle_seconds.tcp_transitory", tcp_transitory.to_string()),
+        ("datapath.idle_seconds.tcp_closed", tcp_closed.to_string()),
+        ("datapath.limits.new_flows_per_second", new_flows_per_second.to_string()),
+        ("datapath.limits.live_flows", live_flows.to_string()),
+        ("datapath.limits.answers_per_second", answers_per_second.to_string()),
+        ("datapath.limits.denials_per_minute", denials_per_minute.to_string()),
+        ("datapath.refusals", format!("{refusals:?}").to_lowercase()),
+        ("datapath.unrecorded", format!("{unrecorded:?}").to_lowercase()),
     ];
     let rows = settings("agent.toml", &real);
     // TOML takes a dotted name for a field of a table.

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 /// Where the configuration lies unless an option says otherwise.
 const CONFIG: &str = "/etc/vpn-gateway/agent.toml";
 
-/// Control of one VPN gateway host: from the desired state to WireGuard peers and XDP programs.
+/// Control of one VPN gateway host: from the desired state to WireGuard peers and eBPF programs.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "vpn-agent", version)]
 pub struct Cli {
@@ -21,7 +21,7 @@ pub struct Cli {
 pub enum Command {
     /// Bring the kernel to the desired state and follow its changes until SIGTERM; traffic goes on after that
     ///
-    /// SIGHUP looks at everything in the kernel again, in case something else changed it, and attaches the XDP programs
+    /// SIGHUP looks at everything in the kernel again, in case something else changed it, and attaches the programs
     /// again after `vpn-agent detach`.
     Run {
         /// The configuration file
@@ -50,7 +50,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
-    /// Emergency stop: detach the XDP programs, which stops all traffic between users and plants
+    /// Emergency stop: detach the programs, which stops all traffic between users and plants
     ///
     /// A running agent notices, goes on to take away permissions and keys, and attaches nothing until it is restarted
     /// or gets SIGHUP; where no agent runs, the next `vpn-agent run` attaches. `vpn-agent status` says `detached`.

@@ -92,7 +92,7 @@ pub struct PolicyConfig {
 pub struct DatapathConfig {
     /// Folder of the pins, on a BPF file system.
     pub pin_dir: PathBuf,
-    /// Tunnel addresses of certificates, two for each.
+    /// Certificates; each has two tunnel addresses.
     pub peers_max: u32,
     /// Routes over all route sets.
     pub routes_max: u32,
@@ -238,8 +238,16 @@ impl Default for PolicyConfig {
 
 impl Default for DatapathConfig {
     fn default() -> Self {
-        let Sizes { peers_max, routes_max, plants_max, flows_max, closed_max, denials_max, fragments_max, events_bytes } =
-            Sizes::default();
+        let Sizes {
+            peers_max,
+            routes_max,
+            plants_max,
+            flows_max,
+            closed_max,
+            denials_max,
+            fragments_max,
+            events_bytes,
+        } = Sizes::default();
         Self {
             pin_dir: "/sys/fs/bpf/vpn".into(),
             peers_max,

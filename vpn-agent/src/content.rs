@@ -174,7 +174,9 @@ mod tests {
         assert_eq!((gateway.users, gateway.users_mtu, gateway.idle.icmp_ms), (30, 1420, 60_000));
         assert_eq!(gateway.options, ANSWER_REFUSALS);
         assert_eq!(gateway.address[0], address("100.64.0.1"));
-        assert!(gateway.tunnel[0].contains(&address("100.64.0.7")) && !gateway.tunnel[0].contains(&address("100.65.0.7")));
+        assert!(
+            gateway.tunnel[0].contains(&address("100.64.0.7")) && !gateway.tunnel[0].contains(&address("100.65.0.7"))
+        );
         assert!(gateway.tunnel[1].contains(&gateway.address[1]));
     }
 }

@@ -1,5 +1,5 @@
-//! The kernel's own forwarding, which is kept away from the gateway's interfaces (requirement G3): without the XDP
-//! programs nothing shall pass between users and plants, whatever the host's settings are.
+//! The kernel's own forwarding, which is kept away from the gateway's interfaces (requirement G3): without the programs
+//! nothing shall pass between users and plants, whatever the host's settings are.
 //!
 //! The host's global `ip_forward` may have other reasons, so it is left alone. What counts for an IPv4 packet is a
 //! setting of the interface that it comes in by: `ip_route_input_slow` asks `IN_DEV_FORWARD` of the input device, that

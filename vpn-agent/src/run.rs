@@ -90,11 +90,11 @@ pub enum Error {
         /// The file that it holds locked.
         path: PathBuf,
     },
-    /// The interface runs another program than the one that was attached.
+    /// Packets from the interface meet another program before the one that was attached, or none.
     #[error(
-        "{interface} has {} instead of the program {attached} that was just attached, so it is not brought up; look with \
-         `ip link show {interface}` and `bpftool net` for what attaches programs on this host",
-        found.map_or_else(|| "no XDP program".to_owned(), |id| format!("the XDP program {id}"))
+        "at the ingress of {interface} {} comes first, and not the program {attached} that was just attached, so the \
+         interface is not used; look with `bpftool net` for what attaches programs on this host",
+        found.map_or_else(|| "no program".to_owned(), |id| format!("the program {id}"))
     )]
     ForeignProgram {
         /// The interface.
@@ -457,8 +457,9 @@ impl Host {
         if now.ifindex != link.ifindex {
             return Err(gone().into());
         }
-        if now.program != Some(attached) {
-            return Err(Error::ForeignProgram { interface: now.name, attached, found: now.program });
+        let found = now.first_program(datapath::pinned_guard(&self.config.datapath.pin_dir, &link.name));
+        if found != Some(attached) {
+            return Err(Error::ForeignProgram { interface: now.name, attached, found });
         }
         Ok(now)
     }

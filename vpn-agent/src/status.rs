@@ -64,9 +64,9 @@ pub struct Interface {
     pub ifindex: Option<u32>,
     /// Whether there is such an interface and it is up.
     pub up: bool,
-    /// Whether its packets run through our XDP program.
+    /// Whether its packets meet our program first.
     pub program: Program,
-    /// The id of the XDP program that its packets run through, whosever that is.
+    /// The id of the program that its packets meet first, whosever that is.
     pub program_id: Option<u32>,
     /// Whether it is closed to the kernel's own forwarding, which knows no permissions.
     pub closed_to_forwarding: bool,
@@ -76,15 +76,15 @@ pub struct Interface {
     pub listen_port: Option<u16>,
 }
 
-/// The XDP program of an interface.
+/// The program of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Program {
-    /// That of our pinned link.
+    /// Ours, as it is pinned.
     Attached,
     /// There is none: what arrives goes to the host itself or is dropped.
     Missing,
-    /// There is one that no pinned link of ours holds.
+    /// Another one.
     Foreign,
 }
 
@@ -333,7 +333,7 @@ impl Interface {
     fn of(name: &str, devices: &BTreeMap<String, Device>) -> Self {
         let device = devices.get(name);
         let wireguard = device.and_then(|device| device.wireguard.as_ref());
-        let program_id = device.and_then(|device| device.link.program);
+        let program_id = device.and_then(|device| device.link.first_program(device.pinned_guard));
         Self {
             name: name.to_owned(),
             ifindex: device.map(|device| device.link.ifindex),
@@ -445,6 +445,7 @@ mod tests {
                 peers,
             }),
             pinned_program: Some(30),
+            pinned_guard: None,
             closed_to_forwarding: true,
         };
         let plant = |number| BTreeMap::from([peer(number, &["192.168.1.0/24"])]);
@@ -486,7 +487,7 @@ mod tests {
 
     fn link(name: &str, ifindex: u32) -> Link {
         let (name, kind) = (name.to_owned(), "wireguard".to_owned());
-        Link { name, ifindex, kind, ethernet: false, mtu: 1420, up: true, program: Some(30) }
+        Link { name, ifindex, kind, ethernet: false, mtu: 1420, up: true, xdp: None, program: Some(30) }
     }
 
     fn now() -> SystemTime {
@@ -549,8 +550,11 @@ maps
         let rows: [(Change, &str); 18] = [
             (|kernel| drop(kernel.devices.remove("wgp-1")), "wgp-1 of plant north: there is no such interface"),
             (|kernel| device(kernel, "wgp-1").link.up = false, "wgp-1 of plant north is down"),
-            (|kernel| device(kernel, "wg-users").link.program = None, "wg-users has no XDP program"),
-            (|kernel| device(kernel, "wg-users").link.program = Some(99), "the XDP program 99, which is not ours"),
+            (|kernel| device(kernel, "wg-users").link.program = None, "wg-users has no program at its ingress hook"),
+            (
+                |kernel| device(kernel, "wg-users").link.xdp = Some(99),
+                "the program 99 comes first on wg-users, and is not ours",
+            ),
             (|kernel| device(kernel, "wgp-2").closed_to_forwarding = false, "wgp-2 of plant south is not closed"),
             (
                 |kernel| drop(peers(kernel, "wg-users").pop_first()),
@@ -624,6 +628,7 @@ maps
             link: Link { ethernet: true, ..link("eth1.10", 11) },
             wireguard: None,
             pinned_program: Some(30),
+            pinned_guard: None,
             closed_to_forwarding: true,
         };
         kernel.devices.insert("eth1.10".into(), eth1.clone());

@@ -31,7 +31,7 @@ pub const PREFIX_LENGTHS: RangeInclusive<u8> = 8..=32;
 /// Prefix lengths that a plant's IPv6 subnet may have.
 pub const PREFIX_LENGTHS_6: RangeInclusive<u8> = 32..=128;
 
-/// The most subnets, of both families together, that one plant may have: the XDP programs look through all of them for
+/// The most subnets, of both families together, that one plant may have: the programs look through all of them for
 /// a packet from the plant, and their number of steps is bounded.
 pub const MAX_SUBNETS: usize = 16;
 

@@ -5,6 +5,8 @@
 pub const USERS: &str = "users";
 /// Name of the program on a plant's uplink.
 pub const PLANT: &str = "plant";
+/// Name of the XDP program in front of [`PLANT`] on Ethernet uplinks whose driver runs XDP.
+pub const GUARD: &str = "guard";
 /// The constant of [`USERS`] that says how many bytes of link header stand in front of its packets: 0 on WireGuard,
 /// 14 in test runs, to which the kernel gives Ethernet frames.
 pub const USERS_LINK_HEADER: &str = "USERS_LINK_HEADER";

@@ -206,7 +206,7 @@ fn coalesced(frame: &Frame, packet: &Packet) -> Result<Difference, Verdict> {
     if packet.family == 0 {
         return Ok(sum);
     }
-    let [words @ ..] = *frame.header::<[u8; Ipv6Hdr::LEN]>(0)?;
+    let words = *frame.header::<[u8; Ipv6Hdr::LEN]>(0)?;
     let mut sum = sum;
     for pair in words.as_chunks::<2>().0 {
         sum = sum.half(u16::MAX, u16::from_ne_bytes(*pair));

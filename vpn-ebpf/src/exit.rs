@@ -6,7 +6,10 @@ use aya_ebpf::{
 };
 use vpn_ebpf_common::{Verdict, flow::Traffic};
 
-use crate::{frame::{ETHERNET, Frame}, stats};
+use crate::{
+    frame::{ETHERNET, Frame},
+    stats,
+};
 
 /// Where a packet goes.
 pub struct Hop {
@@ -35,11 +38,11 @@ impl Hop {
 #[inline(always)]
 pub fn leave(frame: &mut Frame, verdict: Verdict, traffic: &Traffic, hop: &Hop) -> i32 {
     let (verdict, action) = match hop.interface {
-        NOWHERE => (verdict, TC_ACT_SHOT as i32),
-        HOST => (verdict, TC_ACT_OK as i32),
+        NOWHERE => (verdict, TC_ACT_SHOT),
+        HOST => (verdict, TC_ACT_OK),
         interface => match send(frame, interface, hop.link_header) {
             Ok(action) => (verdict, action),
-            Err(why) => (why, TC_ACT_SHOT as i32),
+            Err(why) => (why, TC_ACT_SHOT),
         },
     };
     stats::count(verdict, traffic);

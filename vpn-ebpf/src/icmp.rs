@@ -80,7 +80,8 @@ fn may_still(peer: &Peer, key: &FlowKey, entry: &Entry) -> bool {
 pub fn to_user(frame: &mut Frame, reply: &Reply<'_>) -> Result<(), Verdict> {
     let Reply { gateway, packet, now, .. } = *reply;
     let quote = Quote::read(frame, packet, ECHO_REQUEST)?;
-    if !quote.source.is(&packet.destination) {
+    // A mapped address in an IPv6 quote would stand for an IPv4 device.
+    if !quote.source.is(&packet.destination) || quote.destination.family() != packet.family {
         return Err(Verdict::IcmpNoFlow);
     }
     let device = quote.destination;
@@ -144,9 +145,11 @@ impl Quote {
         [source, destination]: [&Address; 2],
         [quoted_source, quoted_destination]: [&Address; 2],
     ) -> Result<(), Verdict> {
-        let addresses = Difference::none()
-            .address(packet.family, &self.source, quoted_source)
-            .address(packet.family, &self.destination, quoted_destination);
+        let addresses = Difference::none().address(packet.family, &self.source, quoted_source).address(
+            packet.family,
+            &self.destination,
+            quoted_destination,
+        );
         let mut content = addresses;
         if packet.family == 0 {
             let ip = frame.header_mut::<Ipv4Hdr>(self.at)?;

@@ -4,6 +4,8 @@
 //! WireGuard has no native XDP, and generic XDP switches off the coalescing of TCP segments on its device and copies the
 //! head of each packet.
 //!
+//! On an Ethernet uplink whose driver runs XDP itself, `guard` stands in front and drops what is for no user.
+//!
 //! A packet leaves through one door ([`exit`]) with one [`Verdict`], which is counted. What is neither redirected into the
 //! right tunnel nor for a service on the gateway's own list is dropped, so nothing else reaches the host's network stack.
 //!
@@ -17,7 +19,7 @@
     clippy::needless_borrows_for_generic_args,
     reason = "map methods take references only from the next release of the library on"
 )]
-#![expect(missing_docs, reason = "the functions that the classifier macro generates")]
+#![expect(missing_docs, reason = "the functions that the macros generate")]
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "atomic addition exists for this target as an intrinsic only")]
 
@@ -30,6 +32,7 @@ mod exit;
 mod flows;
 mod fragments;
 mod frame;
+mod guard;
 mod icmp;
 mod limits;
 mod maps;
@@ -41,7 +44,10 @@ mod rewrite;
 mod stats;
 mod users;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 
 use crate::{
     exit::Hop,
@@ -79,6 +85,12 @@ pub fn plant(ctx: TcContext) -> i32 {
             exit::leave(&mut frame, why, &traffic, &Hop::none())
         }
     }
+}
+
+/// In front of `plant` on an Ethernet uplink whose driver runs XDP.
+#[xdp]
+pub fn guard(ctx: XdpContext) -> u32 {
+    guard::filter(&ctx)
 }
 
 /// One of two numbers, as the verifier wants to know.

@@ -4,7 +4,11 @@
 use network_types::tcp::TcpHdr;
 use vpn_ebpf_common::{Verdict, checksum::Difference, protocol, tcp};
 
-use crate::{frame::Frame, packet::{Packet, Part}, rewrite::TCP_CHECK};
+use crate::{
+    frame::Frame,
+    packet::{Packet, Part},
+    rewrite::TCP_CHECK,
+};
 
 /// End of the options (RFC 9293, 3.2).
 const END: u8 = 0;

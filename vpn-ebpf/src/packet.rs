@@ -154,6 +154,10 @@ impl Packet {
         self.family = 1;
         self.source = address(ip.src_addr);
         self.destination = address(ip.dst_addr);
+        // On the wire a mapped address is nobody's (RFC 4291, 2.5.5.2); here it would stand for an IPv4 one.
+        if self.source.is_v4() || self.destination.is_v4() {
+            return Err(Verdict::NotIp);
+        }
         self.transport = Ipv6Hdr::LEN;
         self.protocol = ip.next_hdr;
         self.ttl = ip.hop_limit;

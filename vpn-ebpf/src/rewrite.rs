@@ -35,9 +35,11 @@ pub fn packet(frame: &mut Frame, packet: &Packet, source: &Address, destination:
 /// What the new addresses do to every checksum over them.
 #[inline(always)]
 pub const fn difference(packet: &Packet, source: &Address, destination: &Address) -> Difference {
-    Difference::none()
-        .address(packet.family, &packet.source, source)
-        .address(packet.family, &packet.destination, destination)
+    Difference::none().address(packet.family, &packet.source, source).address(
+        packet.family,
+        &packet.destination,
+        destination,
+    )
 }
 
 /// The IP header alone. Nothing here can fail for a parsed packet; the bounds are checked again because the verifier

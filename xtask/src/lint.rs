@@ -1,16 +1,16 @@
-//! Clippy on the XDP programs, for the target that they are built for.
+//! Clippy on the eBPF programs, for the target that they are built for.
 
 use std::process::Command;
 
 use crate::{toolchain, workspace};
 
 /// The call that lints `vpn-ebpf`, or the reason why this machine cannot.
-pub fn xdp_programs() -> Result<Command, String> {
+pub fn ebpf_programs() -> Result<Command, String> {
     let toolchain = toolchain::find().map_err(|missing| missing.to_string())?;
     let clippy = toolchain.cargo.with_file_name("cargo-clippy");
     if !clippy.is_file() {
         let cargo = toolchain.cargo.display();
-        return Err(format!("the compiler of the XDP programs comes without clippy (there is none beside {cargo})"));
+        return Err(format!("the compiler of the eBPF programs comes without clippy (there is none beside {cargo})"));
     }
     let mut lint = toolchain.command(&clippy);
     lint.args(["clippy", "--package", "vpn-ebpf", "--release", "--locked"])

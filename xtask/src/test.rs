@@ -32,9 +32,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut checks = Checks::default();
     checks.run("format", workspace::cargo().args(["fmt", "--all", "--check"]));
     checks.run("clippy", workspace::cargo().args(["clippy", "--all-targets", "--", "-D", "warnings"]));
-    match lint::xdp_programs() {
-        Ok(mut clippy) => checks.run("clippy of the XDP programs", &mut clippy),
-        Err(reason) => checks.skip("clippy of the XDP programs", &reason),
+    match lint::ebpf_programs() {
+        Ok(mut clippy) => checks.run("clippy of the eBPF programs", &mut clippy),
+        Err(reason) => checks.skip("clippy of the eBPF programs", &reason),
     }
     // Tests start the programs, and put them into virtual machines; testing alone does not build them.
     checks.run("build", workspace::cargo().arg("build"));

@@ -67,7 +67,7 @@ impl Hook {
             // Deletes the filter. Fails if there is none.
             drop(link);
         }
-        super::unpin(pin)
+        super::end(pin)
     }
 
     /// The id of the program that is pinned at `pin`.
@@ -83,12 +83,7 @@ impl Hook {
     }
 }
 
-fn attach_tcx(
-    name: &'static str,
-    program: &mut SchedClassifier,
-    interface: &str,
-    pin: &Path,
-) -> Result<(), Error> {
+fn attach_tcx(name: &'static str, program: &mut SchedClassifier, interface: &str, pin: &Path) -> Result<(), Error> {
     let failed = |source| Error::Program { program: name, source };
     if let Ok(pinned) = PinnedLink::from_pin(pin) {
         let link = SchedClassifierLink::try_from(FdLink::from(pinned))
@@ -120,7 +115,8 @@ fn attach_filter(program: &mut SchedClassifier, interface: &str) -> Result<(), P
         added => added?,
     }
     let there = SchedClassifierLink::attached(interface, TcAttachType::Ingress, PRIORITY, HANDLE, None);
-    let replaced = there.map_err(TcError::IoError).map_err(ProgramError::from).and_then(|link| program.attach_to_link(link));
+    let replaced =
+        there.map_err(TcError::IoError).map_err(ProgramError::from).and_then(|link| program.attach_to_link(link));
     let id = match replaced {
         Ok(id) => id,
         Err(_) => {

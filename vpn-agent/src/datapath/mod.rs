@@ -7,6 +7,7 @@
 //! makes it only when it starts or is told to, attaches nothing without it.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -19,13 +20,15 @@ use aya::{
 use vpn_ebpf_common::{LAYOUT, names};
 
 pub mod fill;
+mod guard;
 pub mod hook;
+mod link;
 pub mod read;
 mod shape;
 pub mod withdraw;
 
 use self::hook::Hook;
-pub use self::shape::Sizes;
+pub use self::{guard::pinned_guard, shape::Sizes};
 use crate::interface::{of_pin, pin_name};
 
 /// The object that `build.rs` made.
@@ -66,6 +69,18 @@ pub enum Error {
         found: u32,
         /// Its value by configuration.
         wanted: u32,
+    },
+    /// Another version of the agent, whose maps have another layout, has left programs or maps.
+    #[error(
+        "{}: a gateway of another version (layout {found}; this one is {LAYOUT}) has its maps there, and its programs go \
+         on enforcing what they hold; let the collector of that version store what is in them, then run \
+         `vpn-agent detach --forget`, which ends all traffic, and start this version", path.display()
+    )]
+    Layout {
+        /// The folder of that layout's pins.
+        path: PathBuf,
+        /// Its number.
+        found: u32,
     },
     /// The object was refused by the kernel or by aya.
     #[error("loading the programs: {0}")]
@@ -122,8 +137,8 @@ impl Datapath {
     /// Loads the programs. Maps that an earlier run pinned are used again, entries and all.
     ///
     /// # Errors
-    /// [`Error::Pin`], [`Error::Shape`] if a pinned map is not what `sizes` asks for, [`Error::Load`],
-    /// [`Error::Program`] if the verifier refuses a program.
+    /// [`Error::Pin`], [`Error::Layout`], [`Error::Shape`] if a pinned map is not what `sizes` asks for,
+    /// [`Error::Load`], [`Error::Program`] if the verifier refuses a program.
     pub fn open(pin_dir: &Path, sizes: &Sizes) -> Result<Self, Error> {
         Self::load(OBJECT, Some(pin_dir), sizes, 0)
     }
@@ -146,6 +161,9 @@ impl Datapath {
         let mut loader = EbpfLoader::new();
         let mut links = None;
         if let Some(pin_dir) = pin_dir {
+            if let Some((found, path)) = layouts(pin_dir)?.into_iter().find(|(layout, _)| *layout != LAYOUT) {
+                return Err(Error::Layout { path, found });
+            }
             let dirs = [layout_dir(pin_dir).join("maps"), layout_dir(pin_dir).join("links")];
             for dir in &dirs {
                 fs::create_dir_all(dir).map_err(|source| Error::Pin { path: dir.clone(), source })?;
@@ -166,6 +184,7 @@ impl Datapath {
             let failed = |source| Error::Program { program, source };
             classifier(&mut ebpf, program).load().map_err(failed)?;
         }
+        guard::load(&mut ebpf)?;
         Ok(Self { ebpf, links })
     }
 
@@ -194,7 +213,9 @@ impl Datapath {
     /// # Errors
     /// [`Error::Pin`].
     pub fn detach_interface(&self, name: &str) -> Result<(), Error> {
-        self.links.as_ref().map_or(Ok(()), |links| Hook::of_kernel().detach(name, &links.join(pin_name(name))))
+        let Some(links) = &self.links else { return Ok(()) };
+        end(&guard::pin(links, name))?;
+        Hook::of_kernel().detach(name, &links.join(pin_name(name)))
     }
 
     /// The interfaces that have a program pinned, whether or not they still exist.
@@ -239,17 +260,23 @@ impl Datapath {
     }
 }
 
-/// Detaches the programs from all interfaces and removes the folder of the links: nothing is forwarded from then on, and a
+/// Detaches the programs from all interfaces, those of other versions too, and removes the folders of the links: nothing is forwarded from then on, and a
 /// running agent attaches nothing until it is restarted or gets SIGHUP.
 /// With `forget`, the maps go too, and with them counters and flows that the collector has not stored yet.
 ///
 /// # Errors
 /// [`Error::Pin`].
 pub fn detach(pin_dir: &Path, forget: bool) -> Result<(), Error> {
-    let layout = layout_dir(pin_dir);
-    hook::detach_all(&layout.join("links"))?;
-    if forget {
-        remove(&layout.join("maps"))?;
+    for (layout, dir) in layouts(pin_dir)? {
+        hook::detach_all(&dir.join("links"))?;
+        hook::detach_all(&dir.join(guard::PINS))?;
+        if forget {
+            remove(&dir.join("maps"))?;
+        }
+        // This one's folder stays: without its links it says that the programs were detached.
+        if forget && layout != LAYOUT {
+            remove(&dir)?;
+        }
     }
     Ok(())
 }
@@ -285,6 +312,24 @@ pub fn layout_dir(pin_dir: &Path) -> PathBuf {
     pin_dir.join(format!("v{LAYOUT}"))
 }
 
+/// The folders of pins by layout, this one's and other versions'.
+fn layouts(pin_dir: &Path) -> Result<BTreeMap<u32, PathBuf>, Error> {
+    let failed = |source| Error::Pin { path: pin_dir.to_owned(), source };
+    let entries = match fs::read_dir(pin_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut layouts = BTreeMap::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if let Some(Ok(layout)) = name.to_str().and_then(|name| name.strip_prefix('v')).map(str::parse) {
+            layouts.insert(layout, entry.path());
+        }
+    }
+    Ok(layouts)
+}
+
 /// Removes a folder of pins; none is as good as removed.
 fn remove(dir: &Path) -> Result<(), Error> {
     loop {
@@ -296,6 +341,12 @@ fn remove(dir: &Path) -> Result<(), Error> {
             Err(source) => return Err(Error::Pin { path: dir.to_owned(), source }),
         }
     }
+}
+
+/// Detaches what is pinned and removes the pin; none is as good as removed.
+fn end(pin: &Path) -> Result<(), Error> {
+    link::detach(pin).map_err(|source| Error::Pin { path: pin.to_owned(), source })?;
+    unpin(pin)
 }
 
 /// Removes one pin; none is as good as removed.

@@ -113,6 +113,7 @@ impl Host {
         }
         self.close_borrowed(id, &link)?;
         self.removals.retain(|removal| removal.interface() != name);
+        self.datapath.attach_guard(&link.name, link.ifindex)?;
         let link = self.attach(&link, names::PLANT).await?;
         Ok(Uplink { link, kind: Kind::Borrowed })
     }
@@ -219,8 +220,7 @@ impl Host {
     async fn find_leftovers(&mut self) -> Result<(), Error> {
         let links = self.wireguard.wireguard_links().await?;
         let borrowed = self.borrowed.interfaces();
-        let known: BTreeSet<_> =
-            links.iter().map(|link| &link.name).chain(borrowed.keys()).cloned().collect();
+        let known: BTreeSet<_> = links.iter().map(|link| &link.name).chain(borrowed.keys()).cloned().collect();
         for pinned in self.datapath.pinned_interfaces()? {
             if !known.contains(&pinned) {
                 self.datapath.detach_interface(&pinned)?;

@@ -92,10 +92,13 @@ fn interface(differences: &mut Vec<String>, interface: &Interface, uplink: Uplin
         differences.push(format!("{name} is down; {remedy}"));
     }
     match (interface.program, interface.program_id) {
-        (Program::Missing, _) => differences.push(format!("{name} has no XDP program, so it forwards nothing")),
+        (Program::Missing, _) => {
+            differences.push(format!("{name} has no program at its ingress hook, so it forwards nothing"));
+        }
         (Program::Foreign, Some(id)) => {
-            differences
-                .push(format!("{name} has the XDP program {id}, which is not ours; see `bpftool prog show id {id}`"));
+            differences.push(format!(
+                "the program {id} comes first on {name}, and is not ours; see `bpftool prog show id {id}`"
+            ));
         }
         _ => {}
     }

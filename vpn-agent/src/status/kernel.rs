@@ -38,6 +38,7 @@ pub struct Device {
     pub wireguard: Option<wireguard::Device>,
     /// The program of our pinned link.
     pub pinned_program: Option<u32>,
+    pub pinned_guard: Option<u32>,
     pub closed_to_forwarding: bool,
 }
 
@@ -78,7 +79,9 @@ impl Kernel {
                 UplinkKind::Host => (Some(wireguard.device(&link).await?), forwarding::is_closed(&name)),
                 UplinkKind::Interface => (None, forwarding::is_borrowed_closed(&name)),
             };
-            devices.insert(name, Device { link, wireguard: of_wireguard, pinned_program, closed_to_forwarding });
+            let pinned_guard = datapath::pinned_guard(pin_dir, &name);
+            let device = Device { link, wireguard: of_wireguard, pinned_program, pinned_guard, closed_to_forwarding };
+            devices.insert(name, device);
         }
         let maps = match datapath::are_maps_pinned(pin_dir).then(|| Maps::read(pin_dir)) {
             Some(Ok(maps)) => Some(maps),

@@ -8,13 +8,15 @@ use super::{Error, Link, WireGuard, link::refused};
 use crate::datapath::hook::Hook;
 
 impl WireGuard {
-    /// The id of the program that packets from an interface meet first, where no XDP program is in front of it.
+    /// The id of the program that packets from an interface meet first behind XDP.
     pub(super) async fn first_at_ingress(&self, link: &Link) -> Result<Option<u32>, Error> {
         match Hook::of_kernel() {
             Hook::Tcx => match SchedClassifier::query_tcx(&link.name, TcAttachType::Ingress) {
                 Ok((_, programs)) => Ok(programs.first().map(|program| program.id())),
                 // The interface is gone, which the caller finds out.
-                Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+                Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENODEV) => {
+                    Ok(None)
+                }
                 Err(error) => {
                     let action = format!("ask for the programs of {}", link.name);
                     Err(Error::Protocol { action, what: error.to_string() })

@@ -23,7 +23,9 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
-    /// The id of the program that its packets meet first: an XDP program, else the first one at the ingress hook.
+    /// The id of the XDP program in front of it.
+    pub xdp: Option<u32>,
+    /// The id of the first program at its ingress hook.
     pub program: Option<u32>,
 }
 
@@ -47,9 +49,6 @@ impl WireGuard {
 
     /// With the program that is not in the answer about the link.
     async fn complete(&self, link: Link) -> Result<Link, Error> {
-        if link.program.is_some() {
-            return Ok(link);
-        }
         Ok(Link { program: self.first_at_ingress(&link).await?, ..link })
     }
 
@@ -133,6 +132,15 @@ impl WireGuard {
     }
 }
 
+impl Link {
+    /// The id of the program that its packets meet first, `guard` not counted: the id of an XDP program that may be in
+    /// front.
+    #[must_use]
+    pub fn first_program(&self, guard: Option<u32>) -> Option<u32> {
+        if self.xdp.is_none() || self.xdp == guard { self.program } else { self.xdp }
+    }
+}
+
 impl From<&LinkMessage> for Link {
     fn from(message: &LinkMessage) -> Self {
         let mut link = Self {
@@ -142,6 +150,7 @@ impl From<&LinkMessage> for Link {
             ethernet: message.header.link_layer_type == LinkLayerType::Ether,
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            xdp: None,
             program: None,
         };
         for attribute in &message.attributes {
@@ -156,7 +165,7 @@ impl From<&LinkMessage> for Link {
                     link.kind = kind.unwrap_or_default();
                 }
                 LinkAttribute::Xdp(attributes) => {
-                    link.program = attributes.iter().find_map(|attribute| match attribute {
+                    link.xdp = attributes.iter().find_map(|attribute| match attribute {
                         LinkXdp::ProgId(id) => Some(*id),
                         _ => None,
                     });
