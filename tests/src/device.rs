@@ -2,9 +2,8 @@
 
 use std::{
     fs, future,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::Path,
-    process::{Child, Stdio},
     sync::mpsc,
 };
 
@@ -15,7 +14,7 @@ use tokio_modbus::{
     server::tcp::{Server, accept_tcp_connection},
 };
 
-use crate::namespace::Namespace;
+use crate::{background::Background, namespace::Namespace};
 
 /// Port of the Modbus/TCP server (IANA).
 pub const MODBUS_PORT: u16 = 502;
@@ -27,19 +26,19 @@ pub const UDP_PORT: u16 = 2_000;
 /// A running device.
 #[derive(Debug)]
 pub struct Device {
-    http: Child,
+    _http: Background,
 }
 
 impl Device {
-    /// Starts the servers in a namespace. `registers` are the Modbus holding registers from address 0;
-    /// `site` holds the files of the HTTP server.
+    /// Starts the servers in a namespace, for both address families if `address` is `::`. `registers` are the Modbus
+    /// holding registers from address 0; `site` holds the files of the HTTP server.
     ///
     /// # Errors
     /// If a port is taken or a server does not start.
     pub fn start(
         namespace: &Namespace,
         name: &'static str,
-        address: Ipv4Addr,
+        address: IpAddr,
         registers: &'static [u16],
         site: &Path,
     ) -> Result<Self> {
@@ -65,22 +64,9 @@ impl Device {
             });
         })?;
         started.recv().context("the device's thread ended")?.with_context(|| format!("device {name}"))?;
-        let http = namespace
-            .command("busybox")
-            .args(["httpd", "-f", "-p", &format!("{address}:{HTTP_PORT}"), "-h"])
-            .arg(site)
-            .stdin(Stdio::null())
-            .spawn()
-            .context("start busybox httpd")?;
-        Ok(Self { http })
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        // Fails only if it has ended already.
-        let _ = self.http.kill();
-        let _ = self.http.wait();
+        let mut httpd = namespace.command("busybox");
+        httpd.args(["httpd", "-f", "-p", &SocketAddr::from((address, HTTP_PORT)).to_string(), "-h"]).arg(site);
+        Ok(Self { _http: Background::start(httpd)? })
     }
 }
 

@@ -53,11 +53,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Writes the configuration of a gateway below `folder`. Nothing runs yet.
+    /// Writes the configuration of a gateway below `folder`, with `settings` of the agent's behind the usual ones.
+    /// Nothing runs yet.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn configure(folder: &Path, clickhouse: &Clickhouse) -> Result<Self> {
+    pub fn configure(folder: &Path, clickhouse: &Clickhouse, settings: &str) -> Result<Self> {
         let gateway = Self { folder: folder.join("gateway"), agent: None, collector: None };
         for dir in ["agent", "collector"] {
             fs::create_dir_all(gateway.path(dir))?;
@@ -70,7 +71,8 @@ impl Gateway {
                 "gateway = \"{NAME}\"\nregion = \"{REGION}\"\nstate = \"{}\"\nstate_dir = \"{}\"\n\n\
                  [users]\nprivate_key_file = \"{}\"\n\n[pools]\nsource = \"{SOURCE}\"\n\n\
                  # Long enough for every flow of a scenario to be in the kernel when it is compared.\n\
-                 [datapath.idle_seconds]\nicmp = 3600\nudp = 3600\ntcp_closed = 3600\ntcp_transitory = 3600\n",
+                 [datapath.idle_seconds]\nicmp = 3600\nudp = 3600\ntcp_closed = 3600\ntcp_transitory = 3600\n\n\
+                 {settings}",
                 gateway.path("state.json").display(),
                 gateway.path("agent").display(),
                 key.display(),

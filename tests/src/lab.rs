@@ -63,20 +63,29 @@ pub struct Plant {
 }
 
 impl Peer {
-    /// A host on a link of its own to the gateway, `198.18.<link>.0/24`.
+    /// A host on a link of its own to the gateway, whose TCP is plain.
     ///
     /// # Errors
     /// If a command fails.
     pub fn connect(name: &'static str, link: u8, folder: &Path) -> Result<Self> {
+        let peer = Self::connect_as_is(name, link, folder)?;
+        for (parameter, value) in PLAIN_TCP {
+            peer.namespace.set(parameter, value)?;
+        }
+        Ok(peer)
+    }
+
+    /// A host on a link of its own to the gateway, `198.18.<link>.0/24`, with the kernel's defaults.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn connect_as_is(name: &'static str, link: u8, folder: &Path) -> Result<Self> {
         let namespace = Namespace::create(name)?;
         run(&format!("ip link add up{link} type veth peer name eth0 netns {name}"))?;
         run(&format!("ip addr add 198.18.{link}.1/24 dev up{link}"))?;
         run(&format!("ip link set up{link} up"))?;
         namespace.run(&format!("ip addr add 198.18.{link}.2/24 dev eth0"))?;
         namespace.run("ip link set eth0 up")?;
-        for (parameter, value) in PLAIN_TCP {
-            namespace.set(parameter, value)?;
-        }
         let private_key_file = folder.join(format!("{name}.key")).display().to_string();
         let public_key = write_key(&private_key_file)?;
         Ok(Self { namespace, public_key, gateway: Ipv4Addr::new(198, 18, link, 1), private_key_file })
@@ -105,7 +114,11 @@ impl Peer {
         self.namespace.set("net.ipv4.ip_forward", "1")
     }
 
-    fn tunnel(&self, server_key: &str, port: u16, allowed: &str) -> Result<()> {
+    /// Sets up `wg0` towards the gateway, for the subnets `allowed`. No address, no route.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn tunnel(&self, server_key: &str, port: u16, allowed: &str) -> Result<()> {
         self.namespace.run("ip link add wg0 type wireguard")?;
         self.namespace.run(&format!(
             "wg set wg0 private-key {} peer {server_key} allowed-ips {allowed} endpoint {}:{port} persistent-keepalive 5",
@@ -143,7 +156,7 @@ impl Plant {
         }
         let site = folder.join(name);
         device::write_site(&site, name, blob, archive)?;
-        let device = Device::start(&lan, name, DEVICE, registers, &site)?;
+        let device = Device::start(&lan, name, DEVICE.into(), registers, &site)?;
         Ok(Self { router, lan, device })
     }
 }

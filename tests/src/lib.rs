@@ -1,6 +1,7 @@
 //! What the tests and the demo of the VPN gateway share.
 
 pub mod audit;
+pub mod background;
 pub mod by_hand;
 #[path = "../../vpn-ebpf/cache.rs"]
 mod cache;
@@ -25,6 +26,7 @@ pub mod scenario;
 pub mod skip;
 pub mod steps;
 pub mod store;
+pub mod tools;
 pub mod topology;
 pub mod traffic;
 pub mod tun;

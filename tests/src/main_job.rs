@@ -119,7 +119,7 @@ impl Job {
             })
             .map(|Built(a, b, north, south)| (a, b, north, south))?;
 
-        let mut gateway = Gateway::configure(folder, clickhouse)?;
+        let mut gateway = Gateway::configure(folder, clickhouse, "")?;
         let state = state(1, [&user_a, &user_b], [&north, &south], true);
         gateway.write_state(&state)?;
         let directory = steps

@@ -30,6 +30,12 @@ enum Scenario {
         #[arg(long, default_value = "/tmp/main-job")]
         folder: PathBuf,
     },
+    /// Any tool works as on site.
+    Tools {
+        /// URL of an empty ClickHouse store.
+        #[arg(long)]
+        clickhouse: String,
+    },
     /// The commands of the documents, as they stand there. For a machine of its own.
     FirstPlant,
 }
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
                 .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))
                 .and_then(|()| vpn_tests::main_job::play(&folder, &store))
         }
+        Scenario::Tools { clickhouse } => vpn_tests::tools::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse)),
         Scenario::FirstPlant => vpn_tests::first_plant::play(Path::new("/tmp")),
     };
     match outcome {

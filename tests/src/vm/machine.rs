@@ -31,7 +31,7 @@ pub const REPORT: &str = "VPN_VM_REPORT";
 
 const MODULES: [&str; 9] =
     ["virtio_pci", "virtio_net", "veth", "tun", "dummy", "wireguard", "sch_ingress", "cls_bpf", "8021q"];
-const PROGRAMS: [&str; 4] = ["ip", "wg", "curl", "nmap"];
+const PROGRAMS: [&str; 8] = ["ip", "wg", "curl", "nmap", "ping", "traceroute", "tracepath", "iperf3"];
 /// Without its tables of ports and protocols nmap does not start.
 const NMAP_DATA: [&str; 3] = ["nmap-services", "nmap-protocols", "nmap-payloads"];
 

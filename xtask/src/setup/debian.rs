@@ -18,7 +18,7 @@ pub struct Package {
     pub why: &'static str,
 }
 
-const TOOLS: [Package; 12] = [
+const TOOLS: [Package; 16] = [
     Package { name: "gcc", why: "Rust links its programs with it" },
     Package { name: "libc6-dev", why: "Rust links its programs against it" },
     Package { name: "ca-certificates", why: "downloads are checked with them" },
@@ -31,6 +31,10 @@ const TOOLS: [Package; 12] = [
     Package { name: "mbpoll", why: "tests and demo read Modbus registers through the tunnels with it" },
     Package { name: "curl", why: "tests and demo fetch pages through the tunnels with it" },
     Package { name: "nmap", why: "tests and demo play a curious user with it" },
+    Package { name: "iputils-ping", why: "tests ping through the tunnels with it" },
+    Package { name: "iputils-tracepath", why: "tests look for the path's MTU with it" },
+    Package { name: "traceroute", why: "tests look for the hops between user and device with it" },
+    Package { name: "iperf3", why: "tests send as much as goes through the tunnels with it" },
 ];
 
 /// The package manager, with what this run has done with it so far.
