@@ -75,7 +75,8 @@ impl Frame {
     }
 
     /// Segments that were coalesced into this packet, and the payload bytes of each but the last; zero and zero for an
-    /// ordinary packet.
+    /// ordinary packet. The first is zero as well if somebody outside this kernel has coalesced them, who is not trusted to
+    /// count (`SKB_GSO_DODGY`).
     #[inline(always)]
     pub fn segments(&self) -> (u32, u32) {
         // SAFETY: the fields of the kernel's context of this run.

@@ -187,10 +187,14 @@ impl Packet {
         self.source_port = u16::from_ne_bytes([tcp[0], tcp[1]]);
         self.destination_port = u16::from_ne_bytes([tcp[2], tcp[3]]);
         self.tcp_flags = tcp[13];
-        // The kernel coalesces TCP segments of one connection; each had these headers.
-        let (segments, payload) = frame.segments();
+        // TCP segments of one connection are coalesced; each had these headers.
+        let (mut segments, payload) = frame.segments();
+        let headers = self.transport as u32 + u32::from(tcp[12] >> 4) * 4;
+        // A virtual machine's network card coalesces without saying how many.
+        if segments == 0 && payload != 0 {
+            segments = frame.len().saturating_sub(headers).div_ceil(payload);
+        }
         if segments > 1 {
-            let headers = self.transport as u32 + u32::from(tcp[12] >> 4) * 4;
             self.traffic.packets = u64::from(segments);
             self.traffic.bytes += u64::from((segments - 1) * headers);
             self.largest = headers + payload;
