@@ -76,7 +76,7 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), 
         match entry.age(key, now) {
             Age::Live if entry.leads_to(flow.plant, &flow.device) => {
                 entry.admit(flow);
-                entry.count_to_plant(packet, &gateway.idle, now);
+                entry.count_to_plant(packet, key.protocol, &gateway.idle, now);
                 return Ok(());
             }
             Age::Live => {

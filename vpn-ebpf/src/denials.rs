@@ -34,8 +34,11 @@ pub fn record(attempt: &Attempt<'_>, verdict: Verdict) {
         return;
     }
     let Some(account) = Account::of(attempt.peer.id) else { return };
-    if account.take_denial(&attempt.gateway.limits, now) && insert(&key, &packet.traffic, now) {
-        return;
+    if account.take_denial(&attempt.gateway.limits, now) {
+        if insert(&key, &packet.traffic, now) {
+            return;
+        }
+        account.return_denial();
     }
     key = DenialKey::further(key.peer, key.window, key.verdict);
     if !add(&key, &packet.traffic, now) && !insert(&key, &packet.traffic, now) {

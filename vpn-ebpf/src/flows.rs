@@ -120,9 +120,9 @@ impl Entry {
         &self.get().device
     }
 
-    /// Counts a packet from the user.
+    /// Counts a packet from the user. The flow is one of `protocol`; an ICMP error about it is not.
     #[inline(always)]
-    pub fn count_to_plant(&self, packet: &Packet, idle: &IdleLimits, now: u64) {
+    pub fn count_to_plant(&self, packet: &Packet, protocol: u8, idle: &IdleLimits, now: u64) {
         let flow = self.0.as_ptr();
         let tcp_user = tcp::seen(self.get().tcp_user, packet.tcp_flags);
         // SAFETY: see `get`. All packets of a peer arrive one after the other, so this field has one writer.
@@ -130,12 +130,12 @@ impl Entry {
             (*flow).tcp_user = tcp_user;
             self.count(addr_of_mut!((*flow).to_plant), &packet.traffic);
         }
-        self.stay(idle.of(packet.protocol, tcp_user, self.get().tcp_plant), now);
+        self.stay(idle.of(protocol, tcp_user, self.get().tcp_plant), now);
     }
 
-    /// Counts a packet from the plant.
+    /// Counts a packet from the plant, likewise.
     #[inline(always)]
-    pub fn count_to_user(&self, packet: &Packet, idle: &IdleLimits, now: u64) {
+    pub fn count_to_user(&self, packet: &Packet, protocol: u8, idle: &IdleLimits, now: u64) {
         let flow = self.0.as_ptr();
         let tcp_plant = tcp::seen(self.get().tcp_plant, packet.tcp_flags);
         // SAFETY: see `get`. Packets from a plant arrive one after the other, so this field has one writer.
@@ -143,7 +143,7 @@ impl Entry {
             (*flow).tcp_plant = tcp_plant;
             self.count(addr_of_mut!((*flow).to_user), &packet.traffic);
         }
-        self.stay(idle.of(packet.protocol, self.get().tcp_user, tcp_plant), now);
+        self.stay(idle.of(protocol, self.get().tcp_user, tcp_plant), now);
     }
 
     /// # Safety

@@ -62,7 +62,7 @@ pub fn to_plant(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Resu
         return Err(Verdict::NoRoute);
     }
     packet.check_egress(entry.mtu())?;
-    entry.count_to_plant(packet, &gateway.idle, now);
+    entry.count_to_plant(packet, key.protocol, &gateway.idle, now);
     *hop = Hop { interface: entry.egress(), link_header: entry.link_header(), mtu: 0 };
     let (source, device) = (entry.source(), entry.device());
     quote.translate(frame, packet, [source, device], [device, source])
@@ -89,7 +89,7 @@ pub fn to_user(frame: &mut Frame, reply: &Reply<'_>) -> Result<(), Verdict> {
     let entry = reply.find(&mut key, &device).ok_or(Verdict::IcmpNoFlow)?;
     reply.check(&key, &entry, &device)?;
     packet.check_egress(gateway.users_mtu)?;
-    entry.count_to_user(packet, &gateway.idle, now);
+    entry.count_to_user(packet, key.protocol, &gateway.idle, now);
     // A router that users cannot address stands behind the gateway's own address.
     let mut from = if packet.family == 0 { gateway.address[0] } else { gateway.address[1] };
     if packet.source.is(&device) {

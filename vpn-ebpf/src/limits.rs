@@ -74,10 +74,7 @@ impl Account {
     pub fn count_unrecorded_flow(&self, now: u64) {
         let usage = self.usage.as_ptr();
         // SAFETY: see `get`.
-        unsafe {
-            (*usage).new_flows += 1;
-            (*usage).unrecorded_second = second(now);
-        }
+        unsafe { (*usage).unrecorded_second = second(now) };
     }
 
     /// Whether replies without a flow are let through to this peer now.
@@ -115,6 +112,13 @@ impl Account {
             (*usage).denials += 1;
         }
         true
+    }
+
+    /// Gives it back: DENIED had no room.
+    #[inline(always)]
+    pub fn return_denial(&self) {
+        // SAFETY: see `get`.
+        unsafe { (*self.usage.as_ptr()).denials -= 1 };
     }
 
     /// Counts a refused packet that has no place in DENIED.

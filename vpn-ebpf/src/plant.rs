@@ -96,7 +96,7 @@ fn translate(frame: &mut Frame, reply: &Reply<'_>) -> Result<Verdict, Verdict> {
     };
     reply.check(&key, &entry, &packet.source)?;
     packet.check_egress(gateway.users_mtu)?;
-    entry.count_to_user(packet, &gateway.idle, now);
+    entry.count_to_user(packet, key.protocol, &gateway.idle, now);
     if packet.part == Part::First {
         fragments::remember(packet, frame.ingress(), &key, now);
     }
@@ -158,13 +158,16 @@ impl<'a> Reply<'a> {
     /// real one. `key` has the real one, and the right one afterwards.
     #[inline(always)]
     pub fn find(&self, key: &mut FlowKey, device: &Address) -> Option<Entry> {
+        let mut over = None;
         if twin(self.plant, device, &mut key.addressed) {
-            if let Some(entry) = self.entry(key, device) {
-                return Some(entry);
+            over = self.entry(key, device);
+            // One that is over makes way for one under the real address.
+            if over.as_ref().is_some_and(|entry| entry.age(key, self.now) != Age::Over) {
+                return over;
             }
             key.addressed = *device;
         }
-        self.entry(key, device)
+        self.entry(key, device).or(over)
     }
 
     #[inline(always)]

@@ -88,7 +88,7 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
                 hop.mtu = entry.mtu();
                 packet.check_egress(hop.mtu)?;
             }
-            entry.count_to_plant(packet, &gateway.idle, now);
+            entry.count_to_plant(packet, key.protocol, &gateway.idle, now);
             entry
         }
         _ => {
