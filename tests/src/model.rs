@@ -34,10 +34,10 @@ pub struct Arrival {
     pub coalesced: Option<Coalesced>,
 }
 
-/// Segments of one TCP connection that the kernel has put together (GRO).
+/// Segments of one TCP connection that the kernel has put together (GRO), or somebody else before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coalesced {
-    /// How many.
+    /// How many; zero if they were not counted.
     pub segments: u32,
     /// Bytes of payload in each but the last.
     pub size: u32,

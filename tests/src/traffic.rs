@@ -31,12 +31,6 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Whether the kernel has put it together from several.
-    #[must_use]
-    pub fn is_coalesced(&self) -> bool {
-        self.arrival.coalesced.is_some_and(|coalesced| coalesced.segments > 1)
-    }
-
     /// What the model does with it, at `now` (`CLOCK_BOOTTIME`, nanoseconds).
     pub fn run(&self, model: &mut Model, now: u64) -> Outcome {
         if self.program == USERS { model.users(&self.arrival, now) } else { model.plant(&self.arrival, now) }

@@ -8,7 +8,7 @@ use vpn_ebpf_common::{
     protocol::{ICMP, ICMPV6, IPV6_FRAGMENT, TCP, UDP},
 };
 
-use super::{Arrival, Direction};
+use super::{Arrival, Coalesced, Direction};
 
 /// Next headers of IPv6 that are extension headers and not translated.
 const EXTENSION_HEADERS: [u8; 8] = [0, 43, 51, 60, 135, 139, 140, IPV6_FRAGMENT];
@@ -107,14 +107,26 @@ pub(super) fn parse(arrival: &Arrival, direction: Direction) -> Result<Parsed, V
     }
     if parsed.protocol == TCP {
         parsed.tcp_flags = transport[13];
-        if let Some(coalesced) = arrival.coalesced.filter(|coalesced| coalesced.segments > 1) {
+        if let Some(coalesced) = arrival.coalesced {
             let headers = parsed.transport as u32 + 4 * u32::from(transport[12] >> 4);
-            let repeated = u64::from(coalesced.segments - 1) * u64::from(headers);
-            let traffic = Traffic { packets: coalesced.segments.into(), bytes: parsed.wire.traffic.bytes + repeated };
-            parsed.wire = Wire { traffic, largest: headers + coalesced.size };
+            parsed.wire = wire(coalesced, headers, packet.len() as u32);
         }
     }
     Ok(parsed)
+}
+
+/// What segments are on the wire that came as one packet of `length` bytes, in which their headers stand once.
+fn wire(coalesced: Coalesced, headers: u32, length: u32) -> Wire {
+    let segments = match coalesced {
+        Coalesced { segments: 0, size: 0 } => 1,
+        Coalesced { segments: 0, size } => length.saturating_sub(headers).div_ceil(size),
+        Coalesced { segments, .. } => segments,
+    };
+    if segments <= 1 {
+        return Wire { traffic: Traffic { packets: 1, bytes: length.into() }, largest: length };
+    }
+    let bytes = u64::from(length) + u64::from(segments - 1) * u64::from(headers);
+    Wire { traffic: Traffic { packets: segments.into(), bytes }, largest: headers + coalesced.size }
 }
 
 /// Whether a packet is a neighbour solicitation or advertisement that comes from the link itself (RFC 4861, 7.1).

@@ -23,7 +23,7 @@ impl Traffic {
         if self.random.percent(3)
             && let Some(headers) = headers_of_tcp(&packet.arrival.packet)
         {
-            let segments = self.random.pick(&[1, 2, 3, 5]);
+            let segments = self.random.pick(&[0, 1, 2, 3, 5]);
             // Many are just as large as they may be, or not.
             let largest = self.random.pick(&[400, 1_280, 1_420, 1_500]) + self.random.below(3) as u32 - 1;
             packet.arrival.coalesced = Some(Coalesced { segments, size: largest.saturating_sub(headers) });

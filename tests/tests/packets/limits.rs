@@ -104,6 +104,9 @@ fn unanswered(family: Family) -> Vec<Case> {
         dropped("several segments that are too large", tcp(out, &[1; 2_700]), Verdict::TooBig)
             .coalesced(2, 1_401 - family.header() as u32)
             .given(move |pair| change(pair, silent)),
+        dropped("segments that nobody counted and that are too large", tcp(out, &[1; 2_700]), Verdict::TooBig)
+            .coalesced(0, 1_401 - family.header() as u32)
+            .given(move |pair| change(pair, silent)),
     ]
 }
 

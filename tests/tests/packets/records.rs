@@ -16,13 +16,13 @@ use vpn_ebpf_common::{
 use vpn_tests::{
     by_hand::{self, PEER, PLANT_ID},
     gate::{self, DROP, Gate, OTHER_SET, REDIRECT, ROUTE_SET, USER, address, content, now_ns, out, sizes},
-    model::Capacities,
+    model::{Capacities, Coalesced},
     packet::{Ends, segment, tcp, udp},
     pair::Pair,
 };
 
 use crate::{
-    case::{begin, change, end, play},
+    case::{begin, change, end, play, run},
     family::{V4, V6},
     full::SMALL,
 };
@@ -190,14 +190,15 @@ fn refused_packets_that_find_no_room_are_counted_all_the_same() {
 }
 
 #[test]
-fn segments_that_the_kernel_put_together_count_as_they_were_on_the_wire() {
-    let mut pair = pair(Capacities::LARGE);
+fn segments_that_came_as_one_packet_count_as_they_were_on_the_wire() {
     let large = tcp(V4.out(), &[1; 2_500]);
-    let coalesced = vpn_tests::model::Coalesced { segments: 3, size: 1_000 };
-    crate::case::run(&mut pair, USERS, &large, Some(coalesced));
-    compare(&mut pair);
-    let flow = pair.kernel_records().flows[&V4.key(TCP)];
-    assert_eq!(flow.to_plant, Traffic { packets: 3, bytes: 2_500 + 3 * 40 });
+    for segments in [3, 0] {
+        let mut pair = pair(Capacities::LARGE);
+        run(&mut pair, USERS, &large, Some(Coalesced { segments, size: 1_000 }));
+        compare(&mut pair);
+        let flow = pair.kernel_records().flows[&V4.key(TCP)];
+        assert_eq!(flow.to_plant, Traffic { packets: 3, bytes: 2_500 + 3 * 40 });
+    }
 }
 
 #[test]

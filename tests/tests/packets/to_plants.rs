@@ -59,6 +59,7 @@ fn forwarded(family: Family) -> Vec<Case> {
         forwarded("several segments in one", tcp(out, &[1; 2_400])).coalesced(2, 1_200),
         forwarded("segments as large as the uplink takes", tcp(out, &[1; 2_600]))
             .coalesced(2, 1_400 - family.header() as u32),
+        forwarded("segments that nobody counted", tcp(out, &[1; 2_600])).coalesced(0, 1_200),
         forwarded("a segment size that fits", fitting.clone()),
         forwarded("a segment size that does not", with_size(1_460)).forwarded(translated(&fitting, source, real)),
         forwarded("in an open flow", request.clone()).given(open),
