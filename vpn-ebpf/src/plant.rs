@@ -151,7 +151,7 @@ impl<'a> Reply<'a> {
 
     #[inline(always)]
     pub const fn key(&self, addressed: &Address, user_port: u16, device_port: u16, protocol: u8) -> FlowKey {
-        FlowKey { addressed: *addressed, peer: self.peer.id, user_port, device_port, protocol, reserved: [0; 3] }
+        FlowKey::new(addressed, self.peer.id, user_port, device_port, protocol)
     }
 
     /// The flow of the peer with a device of this plant, under whichever address the user wrote: the virtual one, or the
