@@ -91,10 +91,11 @@ fn translate(frame: &mut Frame, reply: &Reply<'_>) -> Result<Verdict, Verdict> {
     } else {
         reply.find(&mut key, &packet.source)
     };
-    let Some(entry) = found else {
+    let Some(found) = found else {
         return unrecorded(frame, reply).map(|()| Verdict::UnrecordedToUser);
     };
-    reply.check(&key, &entry, &packet.source)?;
+    reply.check(&key, found, &packet.source)?;
+    let (entry, _) = found;
     packet.check_egress(gateway.users_mtu)?;
     entry.count_to_user(packet, key.protocol, &gateway.idle, now);
     if packet.part == Part::First {
@@ -155,14 +156,14 @@ impl<'a> Reply<'a> {
     }
 
     /// The flow of the peer with a device of this plant, under whichever address the user wrote: the virtual one, or the
-    /// real one. `key` has the real one, and the right one afterwards.
+    /// real one; and how old it is. `key` has the real one, and the right one afterwards.
     #[inline(always)]
-    pub fn find(&self, key: &mut FlowKey, device: &Address) -> Option<Entry> {
+    pub fn find(&self, key: &mut FlowKey, device: &Address) -> Option<(Entry, Age)> {
         let mut over = None;
         if twin(self.plant, device, &mut key.addressed) {
             over = self.entry(key, device);
             // One that is over makes way for one under the real address.
-            if over.as_ref().is_some_and(|entry| entry.age(key, self.now) != Age::Over) {
+            if over.is_some_and(|(_, age)| age != Age::Over) {
                 return over;
             }
             key.addressed = *device;
@@ -171,14 +172,15 @@ impl<'a> Reply<'a> {
     }
 
     #[inline(always)]
-    fn entry(&self, key: &FlowKey, device: &Address) -> Option<Entry> {
-        Entry::find(key).filter(|entry| entry.leads_to(self.plant.id, device))
+    fn entry(&self, key: &FlowKey, device: &Address) -> Option<(Entry, Age)> {
+        let entry = Entry::find(key).filter(|entry| entry.leads_to(self.plant.id, device))?;
+        Some((entry, entry.age(key, self.now)))
     }
 
     /// Refuses a flow that is ending, and one that the peer may no longer have.
     #[inline(always)]
-    pub fn check(&self, key: &FlowKey, entry: &Entry, device: &Address) -> Result<(), Verdict> {
-        if entry.age(key, self.now) != Age::Live {
+    pub fn check(&self, key: &FlowKey, (entry, age): (Entry, Age), device: &Address) -> Result<(), Verdict> {
+        if age != Age::Live {
             return Err(Verdict::FlowIdle);
         }
         if entry.is_admitted(&self.peer, self.generation) || self.may_reach(&key.addressed, device) {
