@@ -160,7 +160,7 @@ impl<'a> Reply<'a> {
     #[inline(always)]
     pub fn find(&self, key: &mut FlowKey, device: &Address) -> Option<(Entry, Age)> {
         let mut over = None;
-        if twin(self.plant, device, &mut key.addressed) {
+        if quick_twin(self.plant, device, &mut key.addressed) {
             over = self.entry(key, device);
             // One that is over makes way for one under the real address.
             if over.is_some_and(|(_, age)| age != Age::Over) {
@@ -195,6 +195,18 @@ impl<'a> Reply<'a> {
         maps::route(self.peer.route_set, addressed)
             .is_ok_and(|route| route.plant == self.plant.id && route.real.translate(addressed).is(device))
     }
+}
+
+/// As [`twin`], without a call if the device is in the first subnet. Most plants have no other one of IPv4.
+#[inline(always)]
+fn quick_twin(plant: &Plant, device: &Address, address: &mut Address) -> bool {
+    if plant.subnet_count != 0
+        && let Some(twin) = plant.subnets[0].virtual_of(device)
+    {
+        *address = twin;
+        return true;
+    }
+    twin(plant, device, address)
 }
 
 /// Writes the virtual address of a device of this plant to `address`; false if it is in no subnet.
