@@ -26,6 +26,8 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// The program that does nothing: its time is the driver's own.
 pub const NOTHING: &str = "nothing";
+/// Reads the clock of flows once.
+pub const CLOCK: &str = "clock";
 /// The look-ups that a packet from a user cannot avoid.
 pub const FLOOR_USERS: &str = "floor_users";
 /// The look-ups that a packet from a plant cannot avoid.
@@ -74,7 +76,7 @@ impl Driver {
             loader.map_pin_path(name, maps.join(name));
         }
         let mut ebpf = loader.load(OBJECT).context("load the benchmarks' programs")?;
-        for name in ["next", NOTHING, FLOOR_USERS, FLOOR_PLANT] {
+        for name in ["next", NOTHING, CLOCK, FLOOR_USERS, FLOOR_PLANT] {
             classifier(&mut ebpf, name)?.load().with_context(|| format!("load `{name}`"))?;
         }
         Ok(Self { ebpf, frame: Vec::new() })

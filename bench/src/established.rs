@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    driver::{FLOOR_PLANT, FLOOR_USERS, NOTHING},
+    driver::{CLOCK, FLOOR_PLANT, FLOOR_USERS, NOTHING},
     random::Random,
     report::{Figure, Report},
     rounds::{Effort, median},
@@ -45,6 +45,21 @@ pub fn measure(report: &Report, scene: &mut Scene, size: &str, flows: u32, effor
         }
         scene.close(&conversations)?;
     }
+    Ok(())
+}
+
+/// Measures the one other thing that no packet can do without: the clock.
+pub fn measure_clock(report: &Report, scene: &mut Scene, effort: Effort) -> Result<()> {
+    let peers = scene.topology.peers;
+    let conversations: Vec<_> =
+        (0..peers).map(|n| Conversation::nth(n, peers, Family::V4, Addressed::Virtual)).collect();
+    scene.load(&conversations, Program::Users)?;
+    let mut times = Vec::new();
+    for _ in 0..effort.rounds() {
+        let driver = scene.driver.run_own(NOTHING, PACKETS)?;
+        times.push(scene.driver.run_own(CLOCK, PACKETS)? - driver);
+    }
+    report.add(&Figure::new("helper.clock", median(times), "ns"));
     Ok(())
 }
 

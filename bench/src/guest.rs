@@ -18,12 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use vpn_agent::datapath::{Datapath, Sizes};
 use vpn_ebpf_common::names::{PIN_DIR, PLANT, USERS};
-use vpn_tests::{
-    lab::write_key,
-    namespace::Namespace,
-    steps::wait_for,
-    vm::REPORT,
-};
+use vpn_tests::{lab::write_key, namespace::Namespace, steps::wait_for, vm::REPORT};
 
 use crate::{
     nftables,
@@ -204,10 +199,7 @@ impl Host {
     }
 
     fn join(&self, key: &str, port: u16, allowed: &str) -> Result<()> {
-        let peer = format!(
-            "peer {key} allowed-ips {allowed} endpoint {}:{port} persistent-keepalive 5",
-            self.gateway
-        );
+        let peer = format!("peer {key} allowed-ips {allowed} endpoint {}:{port} persistent-keepalive 5", self.gateway);
         interface(&self.namespace, "wg0", 51_820, &self.private_key_file, &peer)
     }
 }

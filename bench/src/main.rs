@@ -100,12 +100,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     let effort = arguments.effort();
     let wants = |part| arguments.wants(part);
 
-    if wants(Part::Programs) || wants(Part::Established) || wants(Part::Opening) {
+    if [Part::Programs, Part::Established, Part::Opening].into_iter().any(wants) {
         let scene = &mut Scene::build(Topology::SMALL, 131_072)?;
         if wants(Part::Programs) {
             programs::measure(report, scene)?;
         }
         if wants(Part::Established) {
+            established::measure_clock(report, scene, effort)?;
             established::measure(report, scene, "1k", 1_000, effort)?;
         }
         if wants(Part::Opening) {
@@ -116,7 +117,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         let scene = &mut Scene::build(Topology::LARGE, 131_072)?;
         established::measure(report, scene, "100k", 100_000, effort)?;
     }
-    if wants(Part::Established) || wants(Part::Opening) || wants(Part::Memory) {
+    if [Part::Established, Part::Opening, Part::Memory].into_iter().any(wants) {
         let scene = &mut Scene::build(Topology::LARGE, 1 << 20)?;
         if wants(Part::Established) {
             established::measure(report, scene, "1m", 1_000_000, effort)?;
@@ -140,7 +141,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if wants(Part::Wireguard) {
-        wireguard::measure(report, effort)?;
+        wireguard::measure(report)?;
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Memory in the kernel, as the kernel accounts for it.
 
-use std::{fs, os::fd::AsRawFd as _};
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use anyhow::{Context as _, Result};
 use aya::maps::MapData;
@@ -29,12 +32,7 @@ pub fn measure(report: &Report, scene: &Scene) -> Result<()> {
 /// Bytes of a map.
 fn taken(scene: &Scene, map: &str) -> Result<u64> {
     let data = MapData::from_pin(layout_dir(scene.pins.path()).join("maps").join(map))?;
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", aya_fd(&data)))?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd()))?;
     let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")).context("a map has `memlock`")?;
     Ok(bytes.trim().parse()?)
-}
-
-fn aya_fd(data: &MapData) -> i32 {
-    use std::os::fd::AsFd as _;
-    data.fd().as_fd().as_raw_fd()
 }

@@ -3,10 +3,7 @@
 //! It does less than the programs: it does not translate the source, keeps no record of a finished connection, and sends
 //! no events. Its lists are hash sets, the fastest that it has.
 
-use std::{
-    io::Write as _,
-    process::Stdio,
-};
+use std::{io::Write as _, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use vpn_tests::namespace::Namespace;

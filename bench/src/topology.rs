@@ -132,7 +132,8 @@ impl Topology {
         for plant in 0..self.plants {
             let mut subnets = [Subnet::NONE; MAX_SUBNETS];
             for (subnet, family) in subnets.iter_mut().zip([Family::V4, Family::V6]) {
-                *subnet = Subnet { real: real_subnet(plant, family), twin: device(plant, 0, family, Addressed::Virtual) };
+                *subnet =
+                    Subnet { real: real_subnet(plant, family), twin: device(plant, 0, family, Addressed::Virtual) };
             }
             let value = Plant {
                 id: plant + 1,

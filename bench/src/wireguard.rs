@@ -6,10 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use vpn_tests::vm::{Kernel, Machine};
 
-use crate::{
-    report::{Figure, Report},
-    rounds::Effort,
-};
+use crate::report::{Figure, Report};
 
 /// The kernel series that boots.
 const SERIES: &str = "6.12";
@@ -21,17 +18,17 @@ const LIMIT: Duration = Duration::from_secs(600);
 const MODULES: [&str; 5] = ["nf_tables", "nft_chain_nat", "nft_nat", "nft_ct", "nf_conntrack"];
 
 /// Boots the machine and takes its figures over.
-pub fn measure(report: &Report, _effort: Effort) -> Result<()> {
+pub fn measure(report: &Report) -> Result<()> {
     let kernel = Kernel::series(SERIES).with_context(|| format!("there is no {SERIES} kernel to boot"))?;
-    let mut machine = Machine::new(&kernel).program(std::env::current_exe()?);
+    let own = std::env::current_exe()?;
+    let name = own.file_name().context("this program has a name")?.to_string_lossy().into_owned();
+    let mut machine = Machine::new(&kernel).program(own);
     for program in ["/usr/bin/iperf3", "/usr/sbin/nft"] {
         machine = machine.program(program);
     }
     for module in MODULES {
         machine = machine.module(module);
     }
-    let name = std::env::current_exe()?;
-    let name = name.file_name().context("this program has a name")?.to_string_lossy().into_owned();
     let done = machine.run(&[&name, "--guest"], LIMIT, |line| eprintln!("guest: {line}"))?;
     if done.exit != 0 {
         bail!("the guest failed (see above)");

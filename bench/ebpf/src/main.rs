@@ -25,7 +25,7 @@ use core::{
 use aya_ebpf::{
     bindings::TC_ACT_SHOT,
     btf_maps::{Array, HashMap, ProgramArray},
-    helpers::bpf_redirect,
+    helpers::{bpf_ktime_get_boot_ns, bpf_redirect},
     macros::{btf_map, classifier},
     programs::TcContext,
 };
@@ -106,6 +106,14 @@ pub fn next(ctx: TcContext) -> i32 {
 /// What [`next`] costs.
 #[classifier]
 pub fn nothing(_: TcContext) -> i32 {
+    TC_ACT_SHOT
+}
+
+/// The clock of flows, read once.
+#[classifier]
+pub fn clock(_: TcContext) -> i32 {
+    // SAFETY: the helper takes nothing and only reads the clock.
+    unsafe { bpf_ktime_get_boot_ns() };
     TC_ACT_SHOT
 }
 
