@@ -26,6 +26,18 @@ pub struct FlowKey {
 shared!(FlowKey: 16 + 4 + 2 + 2 + 1 + 3);
 
 impl FlowKey {
+    /// The key of a flow, made of whole words: compilers make loops over bytes of the parts of a structure, and a processor
+    /// that hashes words must wait for bytes that were stored one by one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(addressed: &Address, peer: u32, user_port: u16, device_port: u16, protocol: u8) -> Self {
+        let [a, b, c, d] = addressed.0;
+        let ports = (user_port.to_le() as u32 | (device_port.to_le() as u32) << 16).to_le();
+        let words = [a, b, c, d, peer, ports, (protocol as u32).to_le()];
+        // SAFETY: the type is `repr(C)` and consists of integers alone; both types have the same size.
+        unsafe { core::mem::transmute::<[u32; 7], Self>(words) }
+    }
+
     /// A number that two keys have in common by chance only. The kernel gives the memory of a removed entry to the
     /// next one at once; a program that found the entry just before recognises by its tag that it is another's now.
     #[inline(always)]

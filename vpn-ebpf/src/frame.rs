@@ -51,13 +51,15 @@ pub struct Frame {
     ctx: TcContext,
     /// Bytes of link header in front.
     link: usize,
+    /// Whether it came from a WireGuard tunnel.
+    from_tunnel: bool,
 }
 
 impl Frame {
     /// `link` is 0 for layer-3 devices such as WireGuard, and [`ETHERNET`].
     #[inline(always)]
-    pub fn new(ctx: TcContext, link: usize) -> Self {
-        let frame = Self { ctx, link };
+    pub fn new(ctx: TcContext, link: usize, from_tunnel: bool) -> Self {
+        let frame = Self { ctx, link, from_tunnel };
         frame.pull(HEADERS);
         frame
     }
@@ -120,11 +122,19 @@ impl Frame {
         Ok(unsafe { &mut *(at as *mut T) })
     }
 
-    /// Updates a TCP, UDP or ICMPv6 checksum. Only the kernel knows whether the field holds a whole checksum or, for a
-    /// packet that it has coalesced itself, the sum of the pseudo-header alone; `pseudo` is what changed in that, which
-    /// concerns both.
+    /// Updates a TCP, UDP or ICMPv6 checksum; `pseudo` is what changed in the pseudo-header. The field may hold the sum of
+    /// that alone: in a packet that the kernel has coalesced itself, or that another interface of this host has left for
+    /// hardware to complete. Only the kernel knows, and asking it costs more than the update.
     #[inline(always)]
     pub fn update_checksum(&mut self, offset: usize, pseudo: Difference, is_udp: bool) -> Result<(), Verdict> {
+        // A tunnel's packets were complete when they were encrypted.
+        if self.from_tunnel && self.segments().1 == 0 {
+            let check = self.header_mut::<[u8; 2]>(offset)?;
+            let old = u16::from_ne_bytes(*check);
+            let new = if is_udp { pseudo.apply_udp(old) } else { pseudo.apply(old) };
+            *check = new.to_ne_bytes();
+            return Ok(());
+        }
         let mangled = if is_udp { BPF_F_MARK_MANGLED_0 } else { 0 };
         self.replace_checksum(offset, pseudo, u64::from(BPF_F_PSEUDO_HDR | mangled))
     }

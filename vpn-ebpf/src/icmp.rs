@@ -86,8 +86,9 @@ pub fn to_user(frame: &mut Frame, reply: &Reply<'_>) -> Result<(), Verdict> {
     }
     let device = quote.destination;
     let mut key = reply.key(&device, quote.source_port, quote.destination_port, quote.protocol);
-    let entry = reply.find(&mut key, &device).ok_or(Verdict::IcmpNoFlow)?;
-    reply.check(&key, &entry, &device)?;
+    let found = reply.find(&mut key, &device).ok_or(Verdict::IcmpNoFlow)?;
+    reply.check(&key, found, &device)?;
+    let (entry, _) = found;
     packet.check_egress(gateway.users_mtu)?;
     entry.count_to_user(packet, key.protocol, &gateway.idle, now);
     // A router that users cannot address stands behind the gateway's own address.

@@ -65,7 +65,7 @@ pub fn users(ctx: TcContext) -> i32 {
     // SAFETY: a constant of the object that the loader may have replaced; volatile, so that the compiler does not use
     // the value that stands here.
     let link_header = unsafe { core::ptr::addr_of!(USERS_LINK_HEADER).read_volatile() };
-    let mut frame = Frame::new(ctx, link_length(link_header));
+    let mut frame = Frame::new(ctx, link_length(link_header), true);
     users::forward(&mut frame)
 }
 
@@ -76,11 +76,11 @@ pub fn plant(ctx: TcContext) -> i32 {
     let interface = unsafe { (*ctx.skb.skb).ifindex };
     match maps::plant(interface) {
         Ok(plant) => {
-            let mut frame = Frame::new(ctx, link_length(plant.link_header));
+            let mut frame = Frame::new(ctx, link_length(plant.link_header), plant.link_header == 0);
             plant::forward(&mut frame, plant)
         }
         Err(why) => {
-            let mut frame = Frame::new(ctx, 0);
+            let mut frame = Frame::new(ctx, 0, false);
             let traffic = frame.traffic();
             exit::leave(&mut frame, why, &traffic, &Hop::none())
         }

@@ -91,10 +91,11 @@ fn translate(frame: &mut Frame, reply: &Reply<'_>) -> Result<Verdict, Verdict> {
     } else {
         reply.find(&mut key, &packet.source)
     };
-    let Some(entry) = found else {
+    let Some(found) = found else {
         return unrecorded(frame, reply).map(|()| Verdict::UnrecordedToUser);
     };
-    reply.check(&key, &entry, &packet.source)?;
+    reply.check(&key, found, &packet.source)?;
+    let (entry, _) = found;
     packet.check_egress(gateway.users_mtu)?;
     entry.count_to_user(packet, key.protocol, &gateway.idle, now);
     if packet.part == Part::First {
@@ -151,18 +152,18 @@ impl<'a> Reply<'a> {
 
     #[inline(always)]
     pub const fn key(&self, addressed: &Address, user_port: u16, device_port: u16, protocol: u8) -> FlowKey {
-        FlowKey { addressed: *addressed, peer: self.peer.id, user_port, device_port, protocol, reserved: [0; 3] }
+        FlowKey::new(addressed, self.peer.id, user_port, device_port, protocol)
     }
 
     /// The flow of the peer with a device of this plant, under whichever address the user wrote: the virtual one, or the
-    /// real one. `key` has the real one, and the right one afterwards.
+    /// real one; and how old it is. `key` has the real one, and the right one afterwards.
     #[inline(always)]
-    pub fn find(&self, key: &mut FlowKey, device: &Address) -> Option<Entry> {
+    pub fn find(&self, key: &mut FlowKey, device: &Address) -> Option<(Entry, Age)> {
         let mut over = None;
-        if twin(self.plant, device, &mut key.addressed) {
+        if quick_twin(self.plant, device, &mut key.addressed) {
             over = self.entry(key, device);
             // One that is over makes way for one under the real address.
-            if over.as_ref().is_some_and(|entry| entry.age(key, self.now) != Age::Over) {
+            if over.is_some_and(|(_, age)| age != Age::Over) {
                 return over;
             }
             key.addressed = *device;
@@ -171,14 +172,15 @@ impl<'a> Reply<'a> {
     }
 
     #[inline(always)]
-    fn entry(&self, key: &FlowKey, device: &Address) -> Option<Entry> {
-        Entry::find(key).filter(|entry| entry.leads_to(self.plant.id, device))
+    fn entry(&self, key: &FlowKey, device: &Address) -> Option<(Entry, Age)> {
+        let entry = Entry::find(key).filter(|entry| entry.leads_to(self.plant.id, device))?;
+        Some((entry, entry.age(key, self.now)))
     }
 
     /// Refuses a flow that is ending, and one that the peer may no longer have.
     #[inline(always)]
-    pub fn check(&self, key: &FlowKey, entry: &Entry, device: &Address) -> Result<(), Verdict> {
-        if entry.age(key, self.now) != Age::Live {
+    pub fn check(&self, key: &FlowKey, (entry, age): (Entry, Age), device: &Address) -> Result<(), Verdict> {
+        if age != Age::Live {
             return Err(Verdict::FlowIdle);
         }
         if entry.is_admitted(&self.peer, self.generation) || self.may_reach(&key.addressed, device) {
@@ -193,6 +195,18 @@ impl<'a> Reply<'a> {
         maps::route(self.peer.route_set, addressed)
             .is_ok_and(|route| route.plant == self.plant.id && route.real.translate(addressed).is(device))
     }
+}
+
+/// As [`twin`], without a call if the device is in the first subnet. Most plants have no other one of IPv4.
+#[inline(always)]
+fn quick_twin(plant: &Plant, device: &Address, address: &mut Address) -> bool {
+    if plant.subnet_count != 0
+        && let Some(twin) = plant.subnets[0].virtual_of(device)
+    {
+        *address = twin;
+        return true;
+    }
+    twin(plant, device, address)
 }
 
 /// Writes the virtual address of a device of this plant to `address`; false if it is in no subnet.

@@ -71,14 +71,13 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
     if packet.is_error {
         return icmp::to_plant(frame, attempt, hop).map(|()| Verdict::ToPlant);
     }
-    let mut key = FlowKey {
-        addressed: packet.destination,
-        peer: attempt.peer.id,
-        user_port: packet.source_port,
-        device_port: packet.destination_port,
-        protocol: packet.protocol,
-        reserved: [0; 3],
-    };
+    let mut key = FlowKey::new(
+        &packet.destination,
+        attempt.peer.id,
+        packet.source_port,
+        packet.destination_port,
+        packet.protocol,
+    );
     if packet.part == Part::Later {
         fragments::find(packet, frame.ingress(), now, &mut key)?;
     }

@@ -1,10 +1,10 @@
-//! Clippy on the eBPF programs, for the target that they are built for.
+//! Clippy on the eBPF programs, and on those of the benchmarks, for the target that they are built for.
 
 use std::process::Command;
 
 use crate::{toolchain, workspace};
 
-/// The call that lints `vpn-ebpf`, or the reason why this machine cannot.
+/// The call that lints them, or the reason why this machine cannot.
 pub fn ebpf_programs() -> Result<Command, String> {
     let toolchain = toolchain::find().map_err(|missing| missing.to_string())?;
     let clippy = toolchain.cargo.with_file_name("cargo-clippy");
@@ -13,7 +13,7 @@ pub fn ebpf_programs() -> Result<Command, String> {
         return Err(format!("the compiler of the eBPF programs comes without clippy (there is none beside {cargo})"));
     }
     let mut lint = toolchain.command(&clippy);
-    lint.args(["clippy", "--package", "vpn-ebpf", "--release", "--locked"])
+    lint.args(["clippy", "--package", "vpn-ebpf", "--package", "vpn-bench-ebpf", "--release", "--locked"])
         .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
         // A directory of its own: its flags are not those of the build, and each would undo the other's work.
         .arg("--target-dir")

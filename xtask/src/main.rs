@@ -1,9 +1,10 @@
-//! Development commands of the VPN gateway: `cargo xtask setup|demo|test`.
+//! Development commands of the VPN gateway: `cargo xtask setup|demo|test|bench`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
+mod bench;
 mod demo;
 mod lint;
 mod setup;
@@ -22,6 +23,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Set up, then run every check and test
     Test(test::Arguments),
+    /// Set up, build, and measure how fast the gateway is on this machine; needs root
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("{error:#}");

@@ -47,6 +47,8 @@ pub struct Machine {
     /// Programs and libraries: where each is on the host, and in the guest.
     programs: Vec<(PathBuf, PathBuf)>,
     files: Vec<(PathBuf, PathBuf)>,
+    /// Kernel modules besides [`MODULES`].
+    modules: Vec<&'static str>,
     network: bool,
     memory_mib: u32,
 }
@@ -57,7 +59,14 @@ const MEMORY_MIB: u32 = 2_048;
 impl Machine {
     /// A machine with the usual network tools and modules, without a network and without programs of ours.
     pub fn new(kernel: &Kernel) -> Self {
-        Self { kernel: kernel.clone(), programs: Vec::new(), files: Vec::new(), network: false, memory_mib: MEMORY_MIB }
+        Self {
+            kernel: kernel.clone(),
+            programs: Vec::new(),
+            files: Vec::new(),
+            modules: Vec::new(),
+            network: false,
+            memory_mib: MEMORY_MIB,
+        }
     }
 
     /// Puts a program of the host into `/sbin`, with the libraries it needs.
@@ -76,6 +85,12 @@ impl Machine {
     /// Puts a file of the host at an absolute path in the guest.
     pub fn file(mut self, host: impl Into<PathBuf>, guest: impl Into<PathBuf>) -> Self {
         self.files.push((host.into(), guest.into()));
+        self
+    }
+
+    /// Has the guest load a module of its kernel besides the usual ones, with those that it needs.
+    pub fn module(mut self, name: &'static str) -> Self {
+        self.modules.push(name);
         self
     }
 
@@ -205,7 +220,7 @@ impl Machine {
         for applet in String::from_utf8_lossy(&host::output_of(Command::new(&busybox).arg("--list"))?).lines() {
             root.link(&Path::new("/bin").join(applet), "busybox");
         }
-        for (order, module) in self.kernel.modules(&MODULES)?.iter().enumerate() {
+        for (order, module) in self.kernel.modules(&[&MODULES, self.modules.as_slice()].concat())?.iter().enumerate() {
             // The guest loads them in the order of their names.
             let name = module.file_stem().unwrap_or_default().to_string_lossy();
             let guest = format!("/modules/{order:02}-{}", name.trim_end_matches(".ko"));

@@ -1,0 +1,82 @@
+//! Packets of established flows, visited at random.
+
+use anyhow::Result;
+
+use crate::{
+    driver::{CLOCK, FLOOR_PLANT, FLOOR_USERS, NOTHING},
+    random::Random,
+    report::{Figure, Report},
+    rounds::{Effort, median},
+    scene::{Program, Scene},
+    topology::{Addressed, Conversation, Family},
+};
+
+/// Packets of a round, at most.
+const PACKETS: u32 = 250_000;
+
+/// Measures both programs with so many flows, beside the bare look-ups that they cannot avoid.
+pub fn measure(report: &Report, scene: &mut Scene, size: &str, flows: u32, effort: Effort) -> Result<()> {
+    let variants = [
+        (Family::V4, Addressed::Virtual, "", true),
+        (Family::V4, Addressed::Real, ".real", false),
+        (Family::V6, Addressed::Virtual, ".v6", true),
+    ];
+    for (family, addressed, variant, has_floor) in variants {
+        let mut conversations: Vec<_> =
+            (0..flows).map(|n| Conversation::nth(n, scene.topology.peers, family, addressed)).collect();
+        scene.open(&conversations)?;
+        // In this order they were given memory; nobody visits them in it.
+        Random::new().shuffle(&mut conversations);
+        for (program, floor) in [(Program::Users, FLOOR_USERS), (Program::Plant, FLOOR_PLANT)] {
+            // How the user writes an address makes no difference to the first of the two.
+            if addressed == Addressed::Real && program == Program::Users {
+                continue;
+            }
+            scene.load(&conversations, program)?;
+            let (bare, ours) = compare(scene, program, floor, flows, effort)?;
+            if has_floor {
+                report.add(&Figure::new(format!("maps.floor.{size}.{}{variant}", program.name()), bare, "ns"));
+            }
+            let name = match variant {
+                ".real" => format!("{}.established.real.{size}", program.name()),
+                _ => format!("{}.established.{size}{variant}", program.name()),
+            };
+            report.add(&Figure::new(name, ours, "ns").against(bare));
+        }
+        scene.close(&conversations)?;
+    }
+    Ok(())
+}
+
+/// Measures the one other thing that no packet can do without: the clock.
+pub fn measure_clock(report: &Report, scene: &mut Scene, effort: Effort) -> Result<()> {
+    let peers = scene.topology.peers;
+    let conversations: Vec<_> =
+        (0..peers).map(|n| Conversation::nth(n, peers, Family::V4, Addressed::Virtual)).collect();
+    scene.load(&conversations, Program::Users)?;
+    let mut times = Vec::new();
+    for _ in 0..effort.rounds() {
+        let driver = scene.driver.run_own(NOTHING, PACKETS)?;
+        times.push(scene.driver.run_own(CLOCK, PACKETS)? - driver);
+    }
+    report.add(&Figure::new("helper.clock", median(times), "ns"));
+    Ok(())
+}
+
+/// Nanoseconds a packet of the bare look-ups and of the program.
+fn compare(scene: &mut Scene, program: Program, floor: &str, flows: u32, effort: Effort) -> Result<(f64, f64)> {
+    // A round of few flows visits them again and again.
+    let count = if flows < PACKETS { PACKETS / flows * flows } else { PACKETS };
+    let (mut bares, mut ours) = (Vec::new(), Vec::new());
+    for round in 0..=effort.rounds() {
+        let driver = scene.driver.run_own(NOTHING, count)?;
+        let bare = scene.driver.run_own(floor, count)? - driver;
+        let our = scene.run(program, count)? - driver;
+        // The first one warms up.
+        if round > 0 {
+            bares.push(bare);
+            ours.push(our);
+        }
+    }
+    Ok((median(bares), median(ours)))
+}

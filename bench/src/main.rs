@@ -1,0 +1,147 @@
+//! Benchmarks of the VPN gateway: `cargo xtask bench` builds everything and starts this.
+//!
+//! Absolute times say as much about the machine as about the gateway. So whatever there is a bound or an alternative for
+//! is measured beside it, round by round, and the ratio is printed.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+
+mod driver;
+mod established;
+mod forwarding;
+mod guest;
+mod home;
+mod machine;
+mod memory;
+mod nftables;
+mod opening;
+mod packet;
+mod programs;
+mod random;
+mod report;
+mod rounds;
+mod scene;
+mod topology;
+mod tun;
+mod wireguard;
+
+use report::Report;
+use rounds::Effort;
+use scene::Scene;
+use topology::Topology;
+
+/// Measures how fast the gateway is on this machine. Needs root; changes nothing outside namespaces of its own.
+#[derive(Parser)]
+struct Arguments {
+    /// Take two minutes, and leave out what needs a virtual machine
+    #[arg(long)]
+    quick: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Measure only these parts
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
+    /// Be the gateway, the users and the plants of a virtual machine
+    #[arg(long, hide = true)]
+    guest: bool,
+}
+
+/// A part of the benchmarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The programs themselves.
+    Programs,
+    /// Packets of established flows.
+    Established,
+    /// Packets that open a flow.
+    Opening,
+    /// Packets that look their route up again.
+    Routes,
+    /// Memory in the kernel.
+    Memory,
+    /// From TUN device to TUN device, beside nftables.
+    Tun,
+    /// From WireGuard to WireGuard, beside nftables.
+    Wireguard,
+}
+
+impl Arguments {
+    fn wants(&self, part: Part) -> bool {
+        match self.only.as_slice() {
+            [] => part != Part::Wireguard || !self.quick,
+            only => only.contains(&part),
+        }
+    }
+
+    fn effort(&self) -> Effort {
+        if self.quick { Effort::Quick } else { Effort::Full }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let measured = if arguments.guest { guest::run() } else { run(&arguments) };
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "it needs root, to load programs and to make network namespaces");
+    home::enter()?;
+    let report = &mut Report::new(arguments.json, &machine::describe()?);
+    let effort = arguments.effort();
+    let wants = |part| arguments.wants(part);
+
+    if [Part::Programs, Part::Established, Part::Opening].into_iter().any(wants) {
+        let scene = &mut Scene::build(Topology::SMALL, 131_072)?;
+        if wants(Part::Programs) {
+            programs::measure(report, scene)?;
+        }
+        if wants(Part::Established) {
+            established::measure_clock(report, scene, effort)?;
+            established::measure(report, scene, "1k", 1_000, effort)?;
+        }
+        if wants(Part::Opening) {
+            opening::measure(report, scene, "flow.new", effort)?;
+        }
+    }
+    if wants(Part::Established) {
+        let scene = &mut Scene::build(Topology::LARGE, 131_072)?;
+        established::measure(report, scene, "100k", 100_000, effort)?;
+    }
+    if [Part::Established, Part::Opening, Part::Memory].into_iter().any(wants) {
+        let scene = &mut Scene::build(Topology::LARGE, 1 << 20)?;
+        if wants(Part::Established) {
+            established::measure(report, scene, "1m", 1_000_000, effort)?;
+        }
+        if wants(Part::Opening) {
+            opening::measure(report, scene, "flow.new.1m-routes", effort)?;
+        }
+        if wants(Part::Memory) {
+            memory::measure(report, scene)?;
+        }
+    }
+    if wants(Part::Routes) {
+        for (name, topology) in Topology::BY_ROUTES {
+            let scene = &mut Scene::build(topology, 131_072)?;
+            opening::measure_again(report, scene, name, effort)?;
+        }
+    }
+    if wants(Part::Tun) {
+        for (name, users, flows) in [("1k", 1_000, 1_000), ("100k", 10_000, 100_000)] {
+            forwarding::measure(report, name, users, flows, effort)?;
+        }
+    }
+    if wants(Part::Wireguard) {
+        wireguard::measure(report)?;
+    }
+    Ok(())
+}

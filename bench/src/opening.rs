@@ -1,0 +1,63 @@
+//! Packets that take the slow path: those that open a flow, and those whose flow is looked at again.
+
+use anyhow::Result;
+
+use crate::{
+    driver::NOTHING,
+    random::Random,
+    report::{Figure, Report},
+    rounds::{Effort, median},
+    scene::{Program, Scene},
+    topology::{Addressed, Conversation, Family},
+};
+
+/// Flows of a round.
+const FLOWS: u32 = 50_000;
+
+/// Measures the packet that opens a flow: by a route to one of all plants of the user, at random.
+pub fn measure(report: &Report, scene: &mut Scene, name: &str, effort: Effort) -> Result<()> {
+    let mut conversations = conversations(scene);
+    Random::new().shuffle(&mut conversations);
+    scene.load(&conversations, Program::Users)?;
+    let mut times = Vec::new();
+    for _ in 0..effort.rounds() {
+        let driver = scene.driver.run_own(NOTHING, FLOWS)?;
+        times.push(scene.run(Program::Users, FLOWS)? - driver);
+        scene.close(&conversations)?;
+        scene.drain_events()?;
+    }
+    report.add(&Figure::new(name, median(times), "ns"));
+    Ok(())
+}
+
+/// Measures the first packet of each flow after a change: its route is looked up again.
+pub fn measure_again(report: &Report, scene: &mut Scene, name: &str, effort: Effort) -> Result<()> {
+    let mut conversations = conversations(scene);
+    scene.open(&conversations)?;
+    Random::new().shuffle(&mut conversations);
+    scene.load(&conversations, Program::Users)?;
+    let mut times = Vec::new();
+    for _ in 0..effort.rounds() {
+        let driver = scene.driver.run_own(NOTHING, FLOWS)?;
+        // Counts the generation on.
+        scene.datapath.configure(&scene.topology.gateway())?;
+        times.push(scene.run(Program::Users, FLOWS)? - driver);
+    }
+    report.add(&Figure::new(name, median(times), "ns"));
+    Ok(())
+}
+
+fn conversations(scene: &Scene) -> Vec<Conversation> {
+    let topology = scene.topology;
+    let mut random = Random::new();
+    (0..FLOWS)
+        .map(|n| {
+            let peer = n % topology.peers;
+            let plant = topology.plant_of(peer % topology.sets, random.below(topology.plants_per_set));
+            let host = 1 + random.below(250) as u8;
+            // No two of a peer have one port.
+            let user_port = 20_000 + (n / topology.peers) as u16;
+            Conversation { peer, plant, host, user_port, family: Family::V4, addressed: Addressed::Virtual }
+        })
+        .collect()
+}
