@@ -20,7 +20,7 @@ use vpn_ebpf_common::{
     usage::Usage,
 };
 
-use crate::packet::Packet;
+use crate::{clock::Reading, packet::Packet};
 
 /// Settings of this host. Written by the agent.
 #[btf_map]
@@ -105,6 +105,17 @@ static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
 pub fn packet() -> Result<&'static mut Packet, Verdict> {
     // SAFETY: as in `scratch`.
     PACKET.get_ptr_mut(0).map(|packet| unsafe { &mut *packet }).ok_or(Verdict::NoMemory)
+}
+
+/// The clock of this CPU.
+#[btf_map]
+static CLOCK: PerCpuArray<Reading, 1> = PerCpuArray::new();
+
+/// When this CPU last read the clock.
+#[inline(always)]
+pub fn reading() -> Option<&'static mut Reading> {
+    // SAFETY: as in `scratch`; the programs read the clock once in a run.
+    CLOCK.get_ptr_mut(0).map(|reading| unsafe { &mut *reading })
 }
 
 #[inline(always)]
