@@ -9,7 +9,6 @@ use aya::{
     programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions},
 };
 use vpn_ebpf_common::{
-    Address,
     flow::FlowKey,
     names::{FLOWS, PEERS, PLANTS},
 };
@@ -60,10 +59,10 @@ unsafe impl Pod for Cursor {}
 
 impl Slot {
     /// What is needed of a packet.
-    pub fn new(packet: &[u8], peer: Address, flow: FlowKey) -> Self {
+    pub fn new(packet: &[u8], peer: u32, flow: FlowKey) -> Self {
         let headers = *packet.first_chunk::<HEADERS>().expect("packets are longer than their headers");
         // The peer id is what the first look-up is for.
-        Self { headers, keys: Keys { peer, flow: FlowKey { peer: 0, ..flow }, reserved: 0 } }
+        Self { headers, keys: Keys { flow: FlowKey { peer: 0, ..flow }, peer } }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     random::Random,
     report::{Figure, Report},
     rounds::{Effort, median},
-    topology::{Addressed, Conversation, DEVICE_PORT, Family, Topology, device},
+    topology::{Addressed, Conversation, DEVICE_PORT, Family, Topology, device, tunnel},
     tun::Port,
 };
 
@@ -119,7 +119,7 @@ impl Path {
         Random::new().shuffle(&mut order);
         let headers = order.iter().map(|conversation| {
             let packet =
-                packet::udp((conversation.user(), conversation.user_port), (conversation.addressed(), DEVICE_PORT));
+                packet::udp((tunnel(conversation.peer, conversation.family), conversation.user_port), (conversation.addressed(), DEVICE_PORT));
             *packet.first_chunk().expect("packets are longer than their headers")
         });
         let path = Self { inside, outside, headers: headers.collect(), _programs: programs };

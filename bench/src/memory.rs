@@ -23,7 +23,7 @@ pub fn measure(report: &Report, scene: &Scene) -> Result<()> {
         Ok(bytes as f64 / f64::from(count))
     };
     report.add(&Figure::new("flow.bytes", per(&[FLOWS], scene.flows_max)?, "bytes"));
-    // With a tunnel address of each family, and the accounts.
+    // With the accounts.
     report.add(&Figure::new("peer.bytes", per(&[PEERS, USAGE, RELEASED], scene.topology.peers)?, "bytes"));
     report.add(&Figure::new("route.bytes", per(&[ROUTES], scene.topology.routes())?, "bytes"));
     Ok(())

@@ -13,7 +13,7 @@ use vpn_tests::pins::Pins;
 use crate::{
     driver::{Driver, Slot},
     home,
-    topology::{Conversation, Topology},
+    topology::{Conversation, TUNNEL_BITS, Topology},
 };
 
 /// See the module.
@@ -58,6 +58,7 @@ impl Scene {
         home::stay_on_one_cpu()?;
         let pins = Pins::new();
         let sizes = Sizes {
+            tunnel_addresses: 1 << (32 - TUNNEL_BITS),
             peers_max: topology.peers,
             routes_max: topology.routes(),
             plants_max: topology.plants,

@@ -41,7 +41,7 @@ pub const DEVICE_PORT: u16 = 502;
 const MTU: u32 = 1_420;
 
 /// Bits of the tunnel range, and of the range that plants see users in.
-const TUNNEL_BITS: u32 = 11;
+pub const TUNNEL_BITS: u32 = 11;
 
 /// One conversation of a user with a device.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +102,10 @@ impl Topology {
             generation: 0,
             options: 0,
             tunnel: [tunnel_prefix(), Prefix::new(v6([0xfd64, 0, 0, 0], 0), 64)],
+            source: [
+                Prefix::new(v4([100, 96, 0, 0]), V4_OFFSET + TUNNEL_BITS),
+                Prefix::new(v6([0xfd80, 0, 0, 0], 0), 64),
+            ],
             address: [v4([100, 64, 0, 1]), v6([0xfd64, 0, 0, 0], 1)],
             idle: IdleLimits {
                 tcp_ms: IDLE_MS,
@@ -125,9 +129,7 @@ impl Topology {
         let mut content = Content::default();
         for peer in 0..self.peers {
             let value = Peer { id: peer + 1, route_set: peer % self.sets + 1 };
-            for family in [Family::V4, Family::V6] {
-                content.peers.insert(tunnel(peer, family), value);
-            }
+            content.peers.insert(host(peer), value);
         }
         for plant in 0..self.plants {
             let mut subnets = [Subnet::NONE; MAX_SUBNETS];
@@ -140,10 +142,6 @@ impl Topology {
                 mtu: MTU,
                 link_header: self.link_header,
                 subnet_count: 2,
-                source: [
-                    Prefix::new(v4([100, 96, 0, 0]), V4_OFFSET + TUNNEL_BITS),
-                    Prefix::new(v6([0xfd80, 0, 0, 0], 0), 64),
-                ],
                 subnets,
             };
             content.plants.insert(self.first_plant + plant, value);
@@ -212,9 +210,9 @@ impl Conversation {
         device(self.plant, self.host, self.family, self.addressed)
     }
 
-    /// The user's tunnel address.
-    pub fn user(&self) -> Address {
-        tunnel(self.peer, self.family)
+    /// The host number of the user's tunnel addresses.
+    pub const fn user(&self) -> u32 {
+        host(self.peer)
     }
 
     /// The key of its flow.
@@ -246,12 +244,15 @@ pub fn seen_by_plants(peer: u32, family: Family) -> Address {
 }
 
 fn user([a, b]: [u8; 2], group: u16, peer: u32, family: Family) -> Address {
-    // The first is the network's own, the second the gateway's.
-    let host = peer + 2;
     match family {
-        Family::V4 => Ipv4Addr::from_bits(u32::from_be_bytes([a, b, 0, 0]) + host).into(),
-        Family::V6 => v6([group, 0, 0, 0], u64::from(host)),
+        Family::V4 => Ipv4Addr::from_bits(u32::from_be_bytes([a, b, 0, 0]) + host(peer)).into(),
+        Family::V6 => v6([group, 0, 0, 0], u64::from(host(peer))),
     }
+}
+
+/// Which address of the range a user has. The first is the network's own, the second the gateway's.
+const fn host(peer: u32) -> u32 {
+    peer + 2
 }
 
 /// A device's address; with host bits of zero its subnet's.

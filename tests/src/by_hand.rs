@@ -88,7 +88,6 @@ pub fn topology() -> Topology {
         id,
         mtu: 1_420,
         link_header: 14,
-        source: [net("100.80.0.0", 16), net("fd50::", 64)],
         subnets: subnets.to_vec(),
     };
     let address = [ip("100.64.0.1"), ip("fd64::1")];
@@ -99,6 +98,7 @@ pub fn topology() -> Topology {
         generation: 1,
         options: 0,
         tunnel: [net("100.64.0.0", 16), net("fd64::", 64)],
+        source: [net("100.80.0.0", 16), net("fd50::", 64)],
         address,
         idle: IdleLimits {
             tcp_ms: 7_440_000,
@@ -114,7 +114,7 @@ pub fn topology() -> Topology {
             denials_per_window: 100_000,
             reserved: 0,
         },
-        peers: [ip("100.64.0.5"), ip("fd64::5")].map(|address| (address, PEER)).into(),
+        peers: BTreeMap::from([(5, PEER)]),
         route_sets: BTreeMap::from([
             (PEER.route_set, routes(PLANT_ID, UPLINK, &subnets)),
             (OTHER_SET, routes(OTHER_PLANT, OTHER_UPLINK, &others)),

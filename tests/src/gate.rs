@@ -55,6 +55,8 @@ pub const OTHER_SET: u32 = 4;
 
 /// The user's tunnel address.
 pub const USER: &str = "100.64.0.5";
+/// The host number of that.
+pub const USER_NUMBER: u32 = 5;
 /// The user as the plant sees it.
 pub const SOURCE: &str = "100.80.0.5";
 /// A device as the user addresses it.
@@ -222,6 +224,7 @@ impl Gate {
 #[must_use]
 pub fn sizes() -> Sizes {
     Sizes {
+        tunnel_addresses: 65_536,
         peers_max: 8,
         routes_max: 64,
         plants_max: 8,
@@ -243,6 +246,7 @@ pub fn gateway() -> Gateway {
         generation: 0,
         options: ANSWER_REFUSALS,
         tunnel: [prefix("100.64.0.0", 16), prefix("fd64::", 64)],
+        source: [prefix("100.80.0.0", 16), prefix("fd80::", 64)],
         address: [address(GATEWAY), address(GATEWAY6)],
         idle: IdleLimits { tcp_ms: idle, tcp_transitory_ms: idle, tcp_closed_ms: idle, udp_ms: idle, icmp_ms: idle },
         limits: Limits {
@@ -290,14 +294,13 @@ pub fn content() -> Content {
         mtu: PLANT_MTU as u32,
         link_header: TEST_RUN_LINK_HEADER,
         subnet_count: 2,
-        source: [prefix("100.80.0.0", 16), prefix("fd80::", 64)],
         subnets,
     };
     let peer = Peer { id: PEER, route_set: ROUTE_SET };
     let service =
         ServiceKey { address: address(GATEWAY), port: SERVICE_PORT.to_be(), protocol: protocol::UDP, reserved: 0 };
     Content {
-        peers: BTreeMap::from([(address(USER), peer), (address(USER6), peer)]),
+        peers: BTreeMap::from([(USER_NUMBER, peer)]),
         route_sets: BTreeMap::from([(ROUTE_SET, set(PLANT_ID)), (OTHER_SET, set(PLANT_ID + 1))]),
         plants: BTreeMap::from([(LOOPBACK, plant)]),
         services: BTreeMap::from([(service, SERVICE_ID)]),
@@ -324,7 +327,7 @@ pub fn flow(expired: Duration) -> Flow {
     let last_ns = expires_ns - IDLE.as_nanos() as u64;
     Flow {
         tag: key().tag(),
-        mtu: PLANT_MTU as u16,
+        mtu: PLANT_MTU as u32,
         tcp_user: 0,
         tcp_plant: 0,
         opened_ns: last_ns - 1,
@@ -333,15 +336,18 @@ pub fn flow(expired: Duration) -> Flow {
         to_plant: Traffic { packets: 2, bytes: 200 },
         to_user: Traffic { packets: 1, bytes: 100 },
         device: address(REAL),
-        source: address(SOURCE),
         plant: PLANT_ID,
         route: ROUTE_ID,
         route_set: ROUTE_SET,
         generation: 0,
         egress: LOOPBACK,
-        link_header: TEST_RUN_LINK_HEADER,
+        link_header: TEST_RUN_LINK_HEADER as u16,
+        reserved: 0,
     }
 }
+
+/// The longest tick of a kernel, nanoseconds. What the programs take for the present may be so long ago.
+pub const TICK_NS: u64 = 10_000_000;
 
 /// `CLOCK_BOOTTIME`, nanoseconds.
 #[must_use]

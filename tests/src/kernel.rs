@@ -17,6 +17,7 @@ use vpn_ebpf_common::{
     flow::Traffic,
     gateway::Gateway,
     names,
+    peer::Peer,
     route::{Route, RouteKey, SET_BITS},
 };
 
@@ -53,6 +54,7 @@ impl Kernel {
     #[must_use]
     pub fn new(capacities: Capacities) -> Self {
         let sizes = Sizes {
+            tunnel_addresses: 65_536,
             peers_max: 64,
             routes_max: 4_096,
             plants_max: 8,
@@ -73,7 +75,7 @@ impl Kernel {
     /// # Panics
     /// If it does not fit.
     pub fn install(&mut self, topology: &Topology) {
-        replace(self.map(names::PEERS), &topology.peer_entries());
+        self.install_peers(topology);
         replace(self.map(names::PLANTS), &topology.plant_entries());
         replace(self.map(names::SERVICES), &topology.service_entries());
         replace_routes(self.map(names::ROUTES), topology);
@@ -173,6 +175,16 @@ impl Kernel {
             events.push(Event::parse(&record).expect("a record of this layout"));
         }
         events
+    }
+
+    fn install_peers(&self, topology: &Topology) {
+        let table = self.datapath.peer_table().unwrap();
+        for number in table.entries().keys().filter(|number| !topology.peers.contains_key(number)) {
+            assert!(table.set(*number, Peer::NOBODY));
+        }
+        for (number, peer) in &topology.peers {
+            assert!(table.set(*number, *peer), "the table has no place {number}");
+        }
     }
 
     fn map(&mut self, name: &'static str) -> &mut Map {

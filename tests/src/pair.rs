@@ -12,7 +12,7 @@ use vpn_ebpf_common::{
 
 use crate::{
     checksums::Checksums,
-    gate::{Run, now_ns},
+    gate::{Run, TICK_NS, now_ns},
     kernel::Kernel,
     model::{Action, Capacities, Model, Outcome},
     records::{Records, timeless_event},
@@ -233,11 +233,11 @@ fn counted(packet: &Packet, outcome: &Outcome) -> Traffic {
     Traffic { bytes: outcome.counted.bytes + link_header, ..outcome.counted }
 }
 
-/// The time, at which there is still some time before the second ends.
+/// The time, of which the programs know as well that this second has begun, and which is not close to its end.
 fn steady_now() -> u64 {
     loop {
         let now = now_ns();
-        if now % SECOND < SECOND - MARGIN {
+        if (TICK_NS..SECOND - MARGIN).contains(&(now % SECOND)) {
             return now;
         }
         thread::sleep(Duration::from_nanos(MARGIN));

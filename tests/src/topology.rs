@@ -26,14 +26,16 @@ pub struct Topology {
     pub options: u32,
     /// Where all tunnel addresses are.
     pub tunnel: [Net; 2],
+    /// Where plants see the users.
+    pub source: [Net; 2],
     /// The gateway's own tunnel addresses.
     pub address: [IpAddr; 2],
     /// For how long flows live.
     pub idle: IdleLimits,
     /// What a peer may take.
     pub limits: Limits,
-    /// By tunnel address.
-    pub peers: BTreeMap<IpAddr, Peer>,
+    /// By the number of their address in [`Self::tunnel`], which is the same in both families.
+    pub peers: BTreeMap<u32, Peer>,
     /// By the set's id, then by destination.
     pub route_sets: BTreeMap<u32, BTreeMap<Net, Route>>,
     /// By interface index of the uplink.
@@ -64,8 +66,6 @@ pub struct Plant {
     pub mtu: u32,
     /// Bytes of link header on its uplink.
     pub link_header: u32,
-    /// Where it sees the users.
-    pub source: [Net; 2],
     /// Its subnets, which do not overlap.
     pub subnets: Vec<Subnet>,
 }
@@ -106,6 +106,19 @@ pub struct Service {
 }
 
 impl Topology {
+    /// Who has a tunnel address.
+    #[must_use]
+    pub fn peer(&self, address: IpAddr) -> Option<Peer> {
+        let number = self.tunnel[usize::from(address.is_ipv6())].host_number(address)?;
+        self.peers.get(&u32::try_from(number).ok()?).copied()
+    }
+
+    /// The user with this tunnel address as plants see it; and the gateway with its own.
+    #[must_use]
+    pub fn seen_by_plants(&self, address: IpAddr) -> IpAddr {
+        self.source[usize::from(address.is_ipv6())].with_host_of(address)
+    }
+
     /// Where `destination` leads by this route set: its longest prefix.
     #[must_use]
     pub fn route(&self, set: u32, destination: IpAddr) -> Option<&Route> {

@@ -144,21 +144,6 @@ impl DatapathConfig {
         check.range("datapath.limits.answers_per_second", self.limits.answers_per_second, LIMIT);
         check.range("datapath.limits.denials_per_minute", self.limits.denials_per_minute, LIMIT);
     }
-
-    /// The sizes alone.
-    #[must_use]
-    pub const fn sizes(&self) -> Sizes {
-        Sizes {
-            peers_max: self.peers_max,
-            routes_max: self.routes_max,
-            plants_max: self.plants_max,
-            flows_max: self.flows_max,
-            closed_max: self.closed_max,
-            denials_max: self.denials_max,
-            fragments_max: self.fragments_max,
-            events_bytes: self.events_bytes,
-        }
-    }
 }
 
 /// `[datapath.idle_seconds]`: how long a flow may stay silent, seconds.
@@ -239,6 +224,7 @@ impl Default for PolicyConfig {
 impl Default for DatapathConfig {
     fn default() -> Self {
         let Sizes {
+            tunnel_addresses: _,
             peers_max,
             routes_max,
             plants_max,
@@ -322,6 +308,23 @@ impl Config {
         })?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Sizes of the BPF maps.
+    #[must_use]
+    pub const fn sizes(&self) -> Sizes {
+        let maps = &self.datapath;
+        Sizes {
+            tunnel_addresses: self.pools.tunnel_addresses(),
+            peers_max: maps.peers_max,
+            routes_max: maps.routes_max,
+            plants_max: maps.plants_max,
+            flows_max: maps.flows_max,
+            closed_max: maps.closed_max,
+            denials_max: maps.denials_max,
+            fragments_max: maps.fragments_max,
+            events_bytes: maps.events_bytes,
+        }
     }
 
     fn check(&self) -> Result<(), Problems> {

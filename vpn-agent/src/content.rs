@@ -34,6 +34,7 @@ pub fn gateway(config: &Config, users: u32) -> Gateway {
         generation: 0,
         options: answer | forward,
         tunnel: [prefix(config.pools.tunnel.into()), prefix(config.pools.tunnel6.into())],
+        source: [prefix(config.pools.source.into()), prefix(config.pools.source6.into())],
         address: [config.pools.gateway().into(), config.pools.gateway6().into()],
         idle: IdleLimits {
             tcp_ms: milliseconds(idle.tcp),
@@ -55,17 +56,16 @@ pub fn gateway(config: &Config, users: u32) -> Gateway {
 /// The content of the maps that the agent writes.
 #[must_use]
 pub fn content(tables: &Tables, config: &Config) -> Content {
-    let source = [prefix(config.pools.source.into()), prefix(config.pools.source6.into())];
     let peer = |peer: &tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
     Content {
-        peers: tables.peers.iter().map(|(address, of)| (Address::from(*address), peer(of))).collect(),
+        peers: tables.peers.iter().map(|(number, of)| (*number, peer(of))).collect(),
         route_sets: tables.route_sets.iter().map(|(id, routes)| (*id, route_set(routes))).collect(),
-        plants: tables.plants.iter().map(|(ifindex, of)| (*ifindex, plant(of, source))).collect(),
+        plants: tables.plants.iter().map(|(ifindex, of)| (*ifindex, plant(of))).collect(),
         services: config.services().iter().zip(1..).map(|(service, id)| (service_key(service), id)).collect(),
     }
 }
 
-fn plant(plant: &tables::Plant, source: [Prefix; 2]) -> Plant {
+fn plant(plant: &tables::Plant) -> Plant {
     let mut subnets = [Subnet::NONE; MAX_SUBNETS];
     for (to, (real, twin)) in subnets.iter_mut().zip(&plant.subnets) {
         *to = Subnet { real: prefix(*real), twin: twin.network().into() };
@@ -75,7 +75,6 @@ fn plant(plant: &tables::Plant, source: [Prefix; 2]) -> Plant {
         mtu: plant.mtu,
         link_header: plant.link_header,
         subnet_count: plant.subnets.len() as u32,
-        source,
         subnets,
     }
 }
@@ -137,7 +136,7 @@ mod tests {
                     route("2001:db8::/64", "2001:db8::", "fd76:7600::"),
                 ],
             )]),
-            peers: BTreeMap::from([(IpAddr::from([100, 64, 0, 7]), tables::Peer { peer_id: 5, route_set: 4 })]),
+            peers: BTreeMap::from([(7, tables::Peer { peer_id: 5, route_set: 4 })]),
             plants: BTreeMap::from([(
                 31,
                 tables::Plant {
@@ -150,7 +149,7 @@ mod tests {
         };
         let content = content(&tables, &config);
         let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
-        assert_eq!(content.peers, BTreeMap::from([(address("100.64.0.7"), Peer { id: 5, route_set: 4 })]));
+        assert_eq!(content.peers, BTreeMap::from([(7, Peer { id: 5, route_set: 4 })]));
         let routes = &content.route_sets[&4];
         let route = routes[&(address("10.128.3.0"), 96 + 24)];
         assert_eq!((route.plant, route.id, route.egress), (2, 9, 31));
@@ -161,7 +160,6 @@ mod tests {
 
         let plant = content.plants[&31];
         assert_eq!((plant.id, plant.mtu, plant.link_header, plant.subnet_count), (2, 1420, 14, 2));
-        assert_eq!(plant.source[0].translate(&address("100.64.0.7")), address("100.80.0.7"));
         let twins = ["192.168.1.9", "2001:db8::9"].map(|device| {
             let device = address(device);
             plant.subnets.iter().find_map(|subnet| subnet.virtual_of(&device)).unwrap()
@@ -178,5 +176,6 @@ mod tests {
             gateway.tunnel[0].contains(&address("100.64.0.7")) && !gateway.tunnel[0].contains(&address("100.65.0.7"))
         );
         assert!(gateway.tunnel[1].contains(&gateway.address[1]));
+        assert_eq!(gateway.source[0].translate(&address("100.64.0.7")), address("100.80.0.7"));
     }
 }

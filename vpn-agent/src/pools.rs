@@ -57,12 +57,29 @@ impl Pools {
         self.tunnel6_of(self.gateway())
     }
 
+    /// Which address of the tunnel pool it is, counted from its first one.
+    #[must_use]
+    pub fn host_number(&self, address: Ipv4Addr) -> u32 {
+        address.to_bits() & self.tunnel.hostmask().to_bits()
+    }
+
+    /// The address of the tunnel pool with this number.
+    #[must_use]
+    pub fn tunnel_of(&self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.tunnel.network().to_bits() | number)
+    }
+
+    /// How many addresses the tunnel pool has, all in all.
+    #[must_use]
+    pub const fn tunnel_addresses(&self) -> u32 {
+        1 << (32 - self.tunnel.prefix_len())
+    }
+
     /// The IPv6 tunnel address that goes with an IPv4 one: the same host number in the IPv6 tunnel pool. So it is as
     /// unique, and stays as long as both pools begin where they do.
     #[must_use]
     pub fn tunnel6_of(&self, address: Ipv4Addr) -> Ipv6Addr {
-        let number = address.to_bits() & self.tunnel.hostmask().to_bits();
-        Ipv6Addr::from_bits(self.tunnel6.network().to_bits() | u128::from(number))
+        Ipv6Addr::from_bits(self.tunnel6.network().to_bits() | u128::from(self.host_number(address)))
     }
 
     /// Whether a certificate may have `address`: inside the tunnel pool, and none of the network, the gateway and the

@@ -317,7 +317,7 @@ impl Host {
         let lock = lock(&config.lock_file())?;
         let allocations = Allocations::read(&config.allocations_file())?;
         let borrowed = Borrowed::read(&config.borrowed_file())?;
-        let datapath = Datapath::open(&config.datapath.pin_dir, &config.datapath.sizes())?;
+        let datapath = Datapath::open(&config.datapath.pin_dir, &config.sizes())?;
         Ok(Self {
             config,
             wireguard: WireGuard::open()?,
@@ -412,7 +412,7 @@ impl Host {
         self.plants.clear();
         self.leftovers_known = false;
         if self.is_detached() {
-            self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.datapath.sizes())?;
+            self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.sizes())?;
         }
         Ok(())
     }

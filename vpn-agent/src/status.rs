@@ -15,7 +15,6 @@ use std::{
 use ipnet::IpNet;
 use serde::Serialize;
 use vpn_directory::Directory;
-use vpn_ebpf_common::Address;
 
 use self::kernel::{Device, Kernel, Maps};
 use crate::{
@@ -291,9 +290,12 @@ fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel,
     let peers = directory.iter().flat_map(|directory| &directory.peers).filter(|peer| peer.active);
     let mut certificates: Vec<_> = peers
         .map(|peer| {
+            let number = match peer.address {
+                IpAddr::V4(address) => Some(config.pools.host_number(address)),
+                IpAddr::V6(_) => None,
+            };
             let maps = kernel.maps.as_ref();
-            let route_set =
-                maps.and_then(|maps| maps.peers.get(&Address::from(peer.address))).map(|peer| peer.route_set);
+            let route_set = maps.zip(number).and_then(|(maps, number)| maps.peers.get(&number)).map(|peer| peer.route_set);
             Certificate {
                 certificate: peer.certificate.clone(),
                 user: peer.user.clone(),
@@ -399,7 +401,6 @@ impl Tables {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
 
     use vpn_ebpf_common::{Verdict, flow::Traffic, peer};
 
@@ -525,8 +526,8 @@ subnets
 
 route sets
   ID  ROUTES  PEERS
-  1   2       2
-  2   3       2
+  1   2       1
+  2   3       1
 
 counters
   VERDICT   PACKETS  BYTES
@@ -547,7 +548,7 @@ maps
     #[test]
     fn every_difference_is_named() {
         type Change = fn(&mut Kernel);
-        let rows: [(Change, &str); 18] = [
+        let rows: [(Change, &str); 17] = [
             (|kernel| drop(kernel.devices.remove("wgp-1")), "wgp-1 of plant north: there is no such interface"),
             (|kernel| device(kernel, "wgp-1").link.up = false, "wgp-1 of plant north is down"),
             (|kernel| device(kernel, "wg-users").link.program = None, "wg-users has no program at its ingress hook"),
@@ -570,23 +571,16 @@ maps
             ),
             (|kernel| peers(kernel, "wgp-1").clear(), "plant north: WireGuard has no peer on wgp-1"),
             (
-                |kernel| maps(kernel).peers.retain(|at, _| *at != address([100, 64, 0, 2])),
+                |kernel| maps(kernel).peers.retain(|at, _| *at != 2),
                 "certificate certificate-a: 100.64.0.2 is not in PEERS",
             ),
             (
-                |kernel| maps(kernel).peers.retain(|at, _| at.to_ip().is_ipv4()),
-                "certificate certificate-a: fd76:706e:6777::2 is not in PEERS",
-            ),
-            (
-                |kernel| {
-                    let peers = maps(kernel).peers.iter_mut();
-                    peers.filter(|(at, _)| at.to_ip().is_ipv6()).for_each(|(_, peer)| peer.route_set = 2);
-                },
+                |kernel| maps(kernel).peers.values_mut().for_each(|peer| peer.route_set = 2),
                 "certificate certificate-a: its routes in the kernel are not those of the state",
             ),
             (
                 |kernel| {
-                    maps(kernel).peers.insert(address([100, 64, 9, 9]), peer::Peer { id: 9, route_set: 2 });
+                    maps(kernel).peers.insert(9 << 8 | 9, peer::Peer { id: 9, route_set: 2 });
                 },
                 "PEERS has 100.64.9.9, which is of no active certificate",
             ),
@@ -701,9 +695,5 @@ maps
 
     fn maps(kernel: &mut Kernel) -> &mut Maps {
         kernel.maps.as_mut().unwrap()
-    }
-
-    fn address(octets: [u8; 4]) -> Address {
-        Ipv4Addr::from(octets).into()
     }
 }

@@ -18,8 +18,8 @@ use crate::{
 pub struct Tables {
     /// Routes by route-set id; each set sorted by destination, some empty. The content behind an id never changes.
     pub route_sets: BTreeMap<u32, Vec<Route>>,
-    /// Certificates by tunnel address: each by its tunnel IP and by its IPv6 tunnel address.
-    pub peers: BTreeMap<IpAddr, Peer>,
+    /// Certificates by the host number of their tunnel addresses.
+    pub peers: BTreeMap<u32, Peer>,
     /// Plants by ifindex of their interface.
     pub plants: BTreeMap<u32, Plant>,
 }
@@ -117,8 +117,7 @@ impl Tables {
             let given = allocations.peers().get(certificate);
             if let (Some(given), Some(Some(route_set))) = (given, ids.get(*at)) {
                 let peer = Peer { peer_id: given.id, route_set: *route_set };
-                tables.peers.insert(given.address.into(), peer);
-                tables.peers.insert(pools.tunnel6_of(given.address).into(), peer);
+                tables.peers.insert(pools.host_number(given.address), peer);
             }
         }
         for (id, uplink) in uplinks {
@@ -215,7 +214,7 @@ mod tests {
     fn two_plants_with_one_subnet_are_apart_by_their_virtual_subnets() {
         let mut allocations = Allocations::default();
         let tables = tables(&example::state(), &mut allocations, &[("north", 11), ("south", 12)]);
-        let peer = |address: &str| tables.peers[&address.parse::<IpAddr>().unwrap()];
+        let peer = |address: &str| tables.peers[&Pools::default().host_number(address.parse().unwrap())];
         let set = |address: &str| -> Vec<String> {
             let routes = &tables.route_sets[&peer(address).route_set];
             routes
@@ -237,9 +236,7 @@ mod tests {
             "C1, C2: both virtual subnets; the real one leads to north, which sorts first"
         );
         assert_eq!((peer("100.64.0.2").peer_id, peer("100.64.0.3").peer_id), (1, 2));
-        assert_eq!(peer("100.64.0.2"), peer("fd76:706e:6777::2"), "one certificate by either address");
-        assert_eq!(peer("100.64.0.3"), peer("fd76:706e:6777::3"));
-        assert_eq!(tables.peers.len(), 4);
+        assert_eq!(tables.peers.len(), 2);
         let plants: Vec<_> = tables.plants.iter().map(|(ifindex, plant)| (*ifindex, plant.plant_id)).collect();
         assert_eq!(plants, [(11, 1), (12, 2)]);
     }
@@ -283,7 +280,7 @@ mod tests {
         let tables = tables(&example::state(), &mut allocations, &[("south", 12)]);
         let plants: BTreeSet<_> = tables.route_sets.values().flatten().map(|route| route.plant_id).collect();
         assert_eq!(plants, BTreeSet::from([2]));
-        assert_eq!(tables.peers.len(), 4, "who has nothing to reach is still known, so that denials can name them");
+        assert_eq!(tables.peers.len(), 2, "who has nothing to reach is still known, so that denials can name them");
         assert_eq!(tables.plants.len(), 1);
     }
 
@@ -299,7 +296,8 @@ mod tests {
         let mut document = example::json();
         document["plants"][1]["subnets"] = json!(["192.168.1.0/24", "192.168.2.0/24"]);
         let changed = tables(&example::parse(&document), &mut allocations, both);
-        let set = |tables: &Tables, address: &str| tables.peers[&address.parse::<IpAddr>().unwrap()].route_set;
+        let number = |address: &str| Pools::default().host_number(address.parse().unwrap());
+        let set = |tables: &Tables, address: &str| tables.peers[&number(address)].route_set;
         assert_eq!(set(&first, "100.64.0.2"), set(&changed, "100.64.0.2"), "user-a's set is as it was");
         assert_ne!(set(&first, "100.64.0.3"), set(&changed, "100.64.0.3"));
 
@@ -334,11 +332,9 @@ mod tests {
             let tables = tables(&state, &mut allocations, &ready);
             for (certificate, reached) in reached.iter().enumerate() {
                 let given = &allocations.peers()[format!("c{certificate}").as_str()];
-                let address6 = Pools::default().tunnel6_of(given.address);
-                let peers = [given.address.into(), IpAddr::V6(address6)].map(|at| tables.peers[&at]);
-                prop_assert_eq!(peers[0], peers[1]);
-                prop_assert_eq!(peers[0].peer_id, given.id);
-                let routes = &tables.route_sets[&peers[0].route_set];
+                let peer = tables.peers[&Pools::default().host_number(given.address)];
+                prop_assert_eq!(peer.peer_id, given.id);
+                let routes = &tables.route_sets[&peer.route_set];
                 for probe in &probes {
                     let probe = probe.of(&allocations);
                     let found = routes

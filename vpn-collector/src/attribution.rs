@@ -289,13 +289,13 @@ mod tests {
             to_plant: Traffic { packets: 2, bytes: 200 },
             to_user: Traffic { packets: 1, bytes: 100 },
             device: address(device),
-            source: address("100.80.0.5"),
             plant,
             route: 11,
             route_set: 3,
             generation: 1,
             egress: 2,
             link_header: 0,
+            reserved: 0,
         };
         Snapshot { key: ClosedKey::new(key, flow.opened_ns), flow, closed: true }
     }

@@ -27,7 +27,7 @@ pub struct FlowOpened {
     pub reserved: u32,
 }
 
-shared!(FlowOpened: 8 + 120 + 28 + 4);
+shared!(FlowOpened: 8 + 112 + 28 + 4);
 
 /// A destination was refused for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ mod tests {
     fn records_are_told_apart_by_kind_and_length() {
         let mut record = vec![0; size_of::<FlowOpened>()];
         record[..8].copy_from_slice(&FLOW_OPENED.to_ne_bytes());
-        record[128 + 16..128 + 20].copy_from_slice(&77_u32.to_ne_bytes());
+        record[120 + 16..120 + 20].copy_from_slice(&77_u32.to_ne_bytes());
         let Some(Event::FlowOpened(opened)) = Event::parse(&record) else { panic!("a flow") };
         assert_eq!(opened.key.peer, 77);
         assert_eq!(Event::parse(&record[..record.len() - 1]), None, "too short for its kind");

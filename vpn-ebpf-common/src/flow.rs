@@ -70,21 +70,25 @@ shared!(Traffic: 8 + 8);
 
 /// The state of a flow: its counters, and all that a packet of it needs besides. Counters only grow, and every report
 /// is a snapshot of them.
+///
+/// What a packet from the user needs of it first, and counts in, lies together. With the kernel's own 48 bytes and the key
+/// in front an entry of FLOWS fills three cache lines of 64 bytes; the second one ends behind [`Self::to_plant`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
     /// [`FlowKey::tag`] of the flow's key. First, so that it changes before anything else when the memory is used again.
     pub tag: u32,
-    /// The largest packet that its uplink takes, in bytes of IP packet.
-    pub mtu: u16,
     /// [`tcp`](crate::tcp) flags seen from the user; zero for other protocols.
     pub tcp_user: u8,
     /// [`tcp`](crate::tcp) flags seen from the plant; zero for other protocols.
     pub tcp_plant: u8,
-    /// `CLOCK_BOOTTIME` of the first packet, nanoseconds. With the key it names this flow for ever: a later
-    /// flow under the same key has a later start.
-    pub opened_ns: u64,
-    /// `CLOCK_BOOTTIME` of the last packet, nanoseconds.
+    /// Bytes of link header that the uplink wants in front of the IP header: 0, or 14 for Ethernet.
+    pub link_header: u16,
+    /// The route set that it was admitted under. Where the peer has another one now, the next packet is checked again.
+    pub route_set: u32,
+    /// [`Gateway::generation`](crate::gateway::Gateway::generation) that it was admitted under, likewise.
+    pub generation: u32,
+    /// `CLOCK_BOOTTIME` of the last packet, nanoseconds, to a tick of the kernel.
     pub last_ns: u64,
     /// `CLOCK_BOOTTIME` at which it ends unless a packet comes, nanoseconds. One word, so that whoever reads it while
     /// another CPU shortens it (a TCP reset) sees the old time or the new one.
@@ -93,25 +97,24 @@ pub struct Flow {
     pub to_plant: Traffic,
     /// Forwarded to the user.
     pub to_user: Traffic,
+    /// `CLOCK_BOOTTIME` of the first packet, nanoseconds, to a tick of the kernel. With the key it names this flow for
+    /// ever: a later flow under the same key has a later start, for an ended one stays for [`SETTLE_NS`].
+    pub opened_ns: u64,
     /// Real address of the device.
     pub device: Address,
-    /// The user as the plant sees it.
-    pub source: Address,
+    /// Interface index of the plant's uplink; zero for a service of the gateway itself.
+    pub egress: u32,
+    /// The largest packet that its uplink takes, in bytes of IP packet.
+    pub mtu: u32,
     /// Plant id; zero for a service of the gateway itself.
     pub plant: u32,
     /// The route that admitted it.
     pub route: u32,
-    /// The route set that it was admitted under. Where the peer has another one now, the next packet is checked again.
-    pub route_set: u32,
-    /// [`Gateway::generation`](crate::gateway::Gateway::generation) that it was admitted under, likewise.
-    pub generation: u32,
-    /// Interface index of the plant's uplink; zero for a service of the gateway itself.
-    pub egress: u32,
-    /// Bytes of link header that the uplink wants in front of the IP header: 0, or 14 for Ethernet.
-    pub link_header: u32,
+    /// Always zero.
+    pub reserved: u64,
 }
 
-shared!(Flow: 4 + 2 + 2 + 3 * 8 + 2 * 16 + 2 * 16 + 6 * 4);
+shared!(Flow: 4 + 1 + 1 + 2 + 2 * 4 + 2 * 8 + 2 * 16 + 8 + 16 + 4 * 4 + 8);
 
 /// Key of CLOSED: one finished flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,6 +18,9 @@ pub struct Gateway {
     pub options: u32,
     /// The prefixes that all tunnel addresses lie in, by [`family`](crate::address::Address::family).
     pub tunnel: [Prefix; 2],
+    /// The prefixes that tunnel addresses are translated into towards plants, likewise. The sites' routers return packets
+    /// to them, so they differ from region to region (requirement E2).
+    pub source: [Prefix; 2],
     /// The gateway's own tunnel addresses, which its ICMP errors come from, by family.
     pub address: [Address; 2],
     /// See [`IdleLimits`].
@@ -26,7 +29,7 @@ pub struct Gateway {
     pub limits: Limits,
 }
 
-shared!(Gateway: 4 * 4 + 2 * 32 + 2 * 16 + 5 * 4 + 4 * 4 + 4);
+shared!(Gateway: 4 * 4 + 2 * 32 + 2 * 32 + 2 * 16 + 5 * 4 + 4 * 4 + 4);
 
 /// Refused packets are answered with ICMP "administratively prohibited".
 pub const ANSWER_REFUSALS: u32 = 1;

@@ -17,15 +17,11 @@ pub struct Plant {
     pub link_header: u32,
     /// How many of `subnets` are in use.
     pub subnet_count: u32,
-    /// The prefixes that users' tunnel addresses are translated into on this uplink, by
-    /// [`family`](Address::family). The site's router returns packets to them, so they differ from region to region
-    /// (requirement E2).
-    pub source: [Prefix; 2],
     /// The plant's subnets; they do not overlap.
     pub subnets: [Subnet; MAX_SUBNETS],
 }
 
-shared!(Plant: 4 * 4 + 2 * 32 + MAX_SUBNETS * 48);
+shared!(Plant: 4 * 4 + MAX_SUBNETS * 48);
 
 /// A subnet of a plant, and where users find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

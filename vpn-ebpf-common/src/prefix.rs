@@ -39,6 +39,19 @@ impl Prefix {
         (a0 & !m0) ^ b0 | (a1 & !m1) ^ b1 | (a2 & !m2) ^ b2 | (a3 & !m3) ^ b3 == 0
     }
 
+    /// Which address of the prefix it is, counted from its first one; none if it is outside, or beyond 2³².
+    #[inline(always)]
+    #[must_use]
+    pub const fn host_number(&self, address: &Address) -> Option<u32> {
+        let [m0, m1, m2, m3] = self.host_mask.0;
+        let [a0, a1, a2, a3] = address.0;
+        if self.contains(address) && (a0 & m0) | (a1 & m1) | (a2 & m2) == 0 {
+            Some(u32::from_be(a3 & m3))
+        } else {
+            None
+        }
+    }
+
     /// The address with the same host bits in this prefix.
     #[inline(always)]
     #[must_use]

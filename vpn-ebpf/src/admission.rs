@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// The largest packet to a service of the gateway, which goes over no wire.
-const LOCAL_MTU: u16 = 65_535;
+const LOCAL_MTU: u32 = 65_535;
 
 /// Puts the terms of a flow into `flow`, by the peer's route set, else by the list of services, and the other address
 /// that leads to the same device into `other`; the same for a service.
 #[inline(never)]
 fn resolve(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, other: &mut Address) -> Result<(), Verdict> {
-    let &Attempt { ref peer, packet, generation, .. } = attempt;
+    let &Attempt { ref peer, generation, .. } = attempt;
     flow.route_set = peer.route_set;
     flow.generation = generation;
     if let Ok(route) = maps::route(peer.route_set, &key.addressed) {
@@ -35,14 +35,12 @@ fn resolve(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, other: &mut Ad
         if plant.id != route.plant {
             return Err(Verdict::NoPlant);
         }
-        let source = if packet.family == 0 { &plant.source[0] } else { &plant.source[1] };
         flow.plant = route.plant;
         flow.route = route.id;
         flow.egress = route.egress;
-        flow.link_header = plant.link_header;
-        flow.mtu = plant.mtu as u16;
+        flow.link_header = plant.link_header as u16;
+        flow.mtu = plant.mtu;
         flow.device = route.real.translate(&key.addressed);
-        flow.source = source.translate(&packet.source);
         *other = route.other_address(&key.addressed);
         return Ok(());
     }
@@ -53,7 +51,6 @@ fn resolve(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, other: &mut Ad
     flow.link_header = 0;
     flow.mtu = LOCAL_MTU;
     flow.device = key.addressed;
-    flow.source = packet.source;
     *other = key.addressed;
     Ok(())
 }
@@ -66,7 +63,7 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), 
     let flow = maps::scratch(Scratch::Opening).ok_or(Verdict::NoMemory)?;
     let mut other = key.addressed;
     resolve(attempt, key, flow, &mut other)?;
-    *hop = Hop { interface: flow.egress, link_header: flow.link_header, mtu: u32::from(flow.mtu) };
+    *hop = Hop { interface: flow.egress, link_header: u32::from(flow.link_header), mtu: flow.mtu };
     // A packet for the host itself does not leave.
     if hop.interface != HOST {
         packet.check_egress(hop.mtu)?;
@@ -126,9 +123,9 @@ pub fn forward_unrecorded(frame: &mut Frame, attempt: &Attempt<'_>, key: &FlowKe
     let mut other = key.addressed;
     resolve(attempt, key, flow, &mut other)?;
     if mss::may_have(packet) {
-        mss::clamp(frame, packet, u32::from(flow.mtu).min(gateway.users_mtu))?;
+        mss::clamp(frame, packet, flow.mtu.min(gateway.users_mtu))?;
     }
-    rewrite::packet(frame, packet, &flow.source, &flow.device)
+    rewrite::packet(frame, packet, &attempt.source(), &flow.device)
 }
 
 #[inline(always)]

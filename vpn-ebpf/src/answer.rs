@@ -5,7 +5,6 @@ use vpn_ebpf_common::{
     Address, Verdict,
     checksum::Difference,
     gateway::{ANSWER_REFUSALS, Gateway},
-    plant::Plant,
     protocol,
 };
 
@@ -29,8 +28,8 @@ const TTL: u8 = 64;
 pub struct Question<'a> {
     packet: &'a Packet,
     gateway: &'a Gateway,
-    /// Where it came from; none for the users' side.
-    plant: Option<&'a Plant>,
+    /// Whether it came from a plant.
+    is_reply: bool,
     peer: u32,
     now: u64,
 }
@@ -48,26 +47,25 @@ impl<'a> Question<'a> {
     #[inline(always)]
     pub const fn of(attempt: &Attempt<'a>) -> Self {
         let &Attempt { packet, gateway, now, ref peer, .. } = attempt;
-        Self { packet, gateway, plant: None, peer: peer.id, now }
+        Self { packet, gateway, is_reply: false, peer: peer.id, now }
     }
 
     /// From a plant.
     #[inline(always)]
     pub const fn about(reply: &Reply<'a>) -> Self {
-        let &Reply { packet, gateway, plant, now, ref peer, .. } = reply;
-        Self { packet, gateway, plant: Some(plant), peer: peer.id, now }
+        let &Reply { packet, gateway, now, ref peer, .. } = reply;
+        Self { packet, gateway, is_reply: true, peer: peer.id, now }
     }
 
     /// The gateway's address on the side that the packet came from.
     #[inline(always)]
     const fn gateway_address(&self) -> Address {
-        let is_v4 = self.packet.family == 0;
-        let own = if is_v4 { &self.gateway.address[0] } else { &self.gateway.address[1] };
-        match self.plant {
-            None => *own,
-            Some(plant) if is_v4 => plant.source[0].translate(own),
-            Some(plant) => plant.source[1].translate(own),
-        }
+        let (own, source) = if self.packet.family == 0 {
+            (&self.gateway.address[0], &self.gateway.source[0])
+        } else {
+            (&self.gateway.address[1], &self.gateway.source[1])
+        };
+        if self.is_reply { source.translate(own) } else { *own }
     }
 
     /// The answer to a refusal, if it deserves one.

@@ -34,6 +34,7 @@ pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> bool {
     flow.tcp_plant = 0;
     flow.to_plant = packet.traffic;
     flow.to_user = Traffic { packets: 0, bytes: 0 };
+    flow.reserved = 0;
     // EBUSY, where this CPU was interrupted while it held the bucket's lock, passes.
     if FLOWS.insert(key, &*flow, u64::from(BPF_NOEXIST)).is_err()
         && FLOWS.insert(key, &*flow, u64::from(BPF_NOEXIST)).is_err()
@@ -101,18 +102,12 @@ impl Entry {
 
     #[inline(always)]
     pub fn link_header(&self) -> u32 {
-        self.get().link_header
+        u32::from(self.get().link_header)
     }
 
     #[inline(always)]
     pub fn mtu(&self) -> u32 {
-        u32::from(self.get().mtu)
-    }
-
-    /// The user as the plant sees it.
-    #[inline(always)]
-    pub fn source(&self) -> &Address {
-        &self.get().source
+        self.get().mtu
     }
 
     #[inline(always)]
@@ -157,7 +152,7 @@ impl Entry {
         }
     }
 
-    /// Two CPUs may store these in either order; they differ by microseconds.
+    /// Two CPUs may store these in either order; they differ by no more than a tick.
     #[inline(always)]
     fn stay(&self, idle_ns: u64, now: u64) {
         // SAFETY: see `get`; plain words.
@@ -175,7 +170,6 @@ impl Entry {
         // meanwhile. The set and the generation are written last: who sees them sees the rest.
         unsafe {
             (*flow).mtu = terms.mtu;
-            (*flow).source = terms.source;
             (*flow).egress = terms.egress;
             (*flow).link_header = terms.link_header;
             (*flow).route = terms.route;

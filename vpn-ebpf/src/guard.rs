@@ -29,13 +29,13 @@ pub fn filter(ctx: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn is_for_nobody(ctx: &XdpContext) -> bool {
-    let Ok(plant) = maps::plant(ctx.ingress_ifindex() as u32) else { return false };
+    let Ok(gateway) = maps::gateway() else { return false };
     let Some(ether_type) = read::<[u8; 2]>(ctx, EthHdr::LEN - 2) else { return false };
     match u16::from_ne_bytes(*ether_type) {
         IPV4 => read::<Ipv4Hdr>(ctx, EthHdr::LEN)
-            .is_some_and(|ip| !plant.source[0].contains(&Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr)))),
+            .is_some_and(|ip| !gateway.source[0].contains(&Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr)))),
         IPV6 => read::<Ipv6Hdr>(ctx, EthHdr::LEN).is_some_and(|ip| {
-            ip.next_hdr != protocol::ICMPV6 && !plant.source[1].contains(&packet::address(ip.dst_addr))
+            ip.next_hdr != protocol::ICMPV6 && !gateway.source[1].contains(&packet::address(ip.dst_addr))
         }),
         _ => false,
     }

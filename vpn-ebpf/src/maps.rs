@@ -3,6 +3,7 @@
 //! [`crate::stats`].
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
     macros::btf_map,
 };
@@ -26,9 +27,10 @@ use crate::{clock::Reading, packet::Packet};
 #[btf_map]
 static GATEWAY: Array<Gateway, 1> = Array::new();
 
-/// Tunnel address to peer. Written by the agent, which refuses a state that does not fit.
+/// Host number of tunnel addresses to peer. Written by the agent, which has it mapped: an update by system call would
+/// copy byte by byte.
 #[btf_map]
-static PEERS: HashMap<Address, Peer, 131_072> = HashMap::new();
+static PEERS: Array<Peer, 65_536, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// Route sets. Written by the agent; a set is complete before a peer points to it.
 #[btf_map]
@@ -56,7 +58,7 @@ pub static CLOSED: HashMap<ClosedKey, Flow, 16_384> = HashMap::new();
 #[btf_map]
 pub static DENIED: HashMap<DenialKey, Denial, 65_536> = HashMap::new();
 
-/// What each peer takes of what all share. Full: the peer opens no flows; it has the size of [`PEERS`].
+/// What each peer takes of what all share. Full: the peer opens no flows; it has room for every certificate.
 #[btf_map]
 pub static USAGE: HashMap<u32, Usage, 131_072> = HashMap::new();
 
@@ -133,10 +135,15 @@ pub fn generation(gateway: &Gateway) -> u32 {
     unsafe { core::ptr::addr_of!(gateway.generation).read_volatile() }
 }
 
+/// The peer whose tunnel addresses have this host number.
 #[inline(always)]
-pub fn peer(address: &Address) -> Result<Peer, Verdict> {
-    // SAFETY: the value is copied before anything else can touch the map.
-    unsafe { PEERS.get(address) }.copied().ok_or(Verdict::NoPeer)
+pub fn peer(number: u32) -> Result<Peer, Verdict> {
+    let peer = PEERS.get_ptr(number).ok_or(Verdict::NoPeer)?;
+    // SAFETY: a live map value, aligned to 8 bytes. Volatile, so that it is read at once and as a whole.
+    match Peer::from_word(unsafe { peer.cast::<u64>().read_volatile() }) {
+        Peer { id: 0, .. } => Err(Verdict::NoPeer),
+        peer => Ok(peer),
+    }
 }
 
 /// The plant behind an uplink. An update by the agent puts a new value in the old one's place, so what is read of it in

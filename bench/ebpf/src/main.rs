@@ -23,14 +23,13 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::TC_ACT_SHOT,
+    bindings::{BPF_F_MMAPABLE, TC_ACT_SHOT},
     btf_maps::{Array, HashMap, ProgramArray},
     helpers::{bpf_ktime_get_boot_ns, bpf_redirect},
     macros::{btf_map, classifier},
     programs::TcContext,
 };
 use vpn_ebpf_common::{
-    Address,
     flow::{Flow, FlowKey},
     peer::Peer,
     plant::Plant,
@@ -69,7 +68,7 @@ static MEASURED: ProgramArray<1> = ProgramArray::new();
 // The gateway's own, opened by their pins.
 
 #[btf_map]
-static PEERS: HashMap<Address, Peer, 1> = HashMap::new();
+static PEERS: Array<Peer, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map]
 static PLANTS: HashMap<u32, Plant, 1> = HashMap::new();
@@ -150,7 +149,7 @@ fn look_up_flow() -> i32 {
     let Some(keys) = KEYS.get_ptr_mut(0) else { return -1 };
     // SAFETY: as in `next`; of the maps' values the peer's id is copied, and the flow is not read.
     unsafe {
-        let Some(peer) = PEERS.get(&(*keys).peer) else { return -1 };
+        let Some(peer) = PEERS.get((*keys).peer) else { return -1 };
         (*keys).flow.peer = peer.id;
         if FLOWS.get(&(*keys).flow).is_none() {
             return -1;

@@ -1,6 +1,6 @@
 //! A packet of a benchmark. Included by the programs and by what drives them.
 
-use vpn_ebpf_common::{Address, flow::FlowKey};
+use vpn_ebpf_common::flow::FlowKey;
 
 /// Bytes of a packet that are written anew for each run: every header that the programs read.
 pub const HEADERS: usize = 48;
@@ -19,12 +19,10 @@ pub struct Slot {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Keys {
-    /// Of PEERS.
-    pub peer: Address,
     /// Of FLOWS, but for the peer id, which PEERS tells.
     pub flow: FlowKey,
-    /// Always zero.
-    pub reserved: u32,
+    /// Of PEERS.
+    pub peer: u32,
 }
 
-const _: () = assert!(size_of::<Slot>() == HEADERS + 48, "no padding");
+const _: () = assert!(size_of::<Slot>() == HEADERS + 32, "no padding");

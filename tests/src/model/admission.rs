@@ -12,7 +12,7 @@ use vpn_ebpf_common::{
 
 use super::{
     Model,
-    parse::{Parsed, family},
+    parse::Parsed,
     refusal::Refusal,
 };
 use crate::topology::{Service, Subnet};
@@ -34,7 +34,6 @@ pub(super) struct Resolved {
     pub plant: u32,
     pub route: u32,
     pub device: IpAddr,
-    pub source: IpAddr,
     pub mtu: u32,
     pub egress: u32,
     pub link_header: u32,
@@ -54,7 +53,7 @@ impl Model {
             return Ok(Admission::Known);
         }
 
-        let resolved = self.resolve(key, peer, parsed.source)?;
+        let resolved = self.resolve(key, peer)?;
         if resolved.plant != 0 {
             parsed.check_egress(resolved.mtu)?;
         }
@@ -79,8 +78,8 @@ impl Model {
         flow.route_set == peer.route_set && flow.generation == self.topology.generation
     }
 
-    /// Where the destination of a flow from `source` leads now.
-    fn resolve(&self, key: &FlowKey, peer: Peer, source: IpAddr) -> Result<Resolved, Verdict> {
+    /// Where the destination of a flow leads now.
+    fn resolve(&self, key: &FlowKey, peer: Peer) -> Result<Resolved, Verdict> {
         let addressed = key.addressed.to_ip();
         if let Some(route) = self.topology.route(peer.route_set, addressed) {
             let plant = self.topology.plants.get(&route.egress).filter(|plant| plant.id == route.plant);
@@ -89,7 +88,6 @@ impl Model {
                 plant: plant.id,
                 route: route.id,
                 device: route.subnet.device(addressed),
-                source: plant.source[family(source)].with_host_of(source),
                 mtu: plant.mtu,
                 egress: route.egress,
                 link_header: plant.link_header,
@@ -102,7 +100,6 @@ impl Model {
             plant: 0,
             route: *route,
             device: addressed,
-            source,
             mtu: 65_535,
             egress: 0,
             link_header: 0,
@@ -177,15 +174,14 @@ impl Resolved {
     /// Writes it into a flow that is admitted under a route set and a generation.
     fn fill(&self, flow: &mut Flow, route_set: u32, generation: u32) {
         *flow = Flow {
-            mtu: u16::try_from(self.mtu).unwrap_or(u16::MAX),
+            mtu: self.mtu,
             device: self.device.into(),
-            source: self.source.into(),
             plant: self.plant,
             route: self.route,
             route_set,
             generation,
             egress: self.egress,
-            link_header: self.link_header,
+            link_header: self.link_header as u16,
             ..*flow
         };
     }
@@ -205,12 +201,12 @@ fn opened(key: &FlowKey, now: u64) -> Flow {
         to_plant: Traffic::default(),
         to_user: Traffic::default(),
         device: nowhere,
-        source: nowhere,
         plant: 0,
         route: 0,
         route_set: 0,
         generation: 0,
         egress: 0,
         link_header: 0,
+        reserved: 0,
     }
 }

@@ -104,7 +104,7 @@ impl Model {
         if !self.is_current(&flow, peer) && !self.leads_to(peer, &key, flow.plant, &flow) {
             return Err(Verdict::NoRoute.into());
         }
-        parsed.check_egress(flow.mtu.into())?;
+        parsed.check_egress(flow.mtu)?;
 
         flow.to_plant.packets += parsed.wire.traffic.packets;
         flow.to_plant.bytes += parsed.wire.traffic.bytes;
@@ -112,7 +112,7 @@ impl Model {
         flow.expires_ns = now + self.topology.idle.of(key.protocol, flow.tcp_user, flow.tcp_plant);
         self.records.flows.insert(key, flow);
 
-        let (source, device) = (flow.source.to_ip(), flow.device.to_ip());
+        let (source, device) = (self.topology.seen_by_plants(parsed.source), flow.device.to_ip());
         let packet = translated_error(
             &arrival.packet,
             parsed,

@@ -24,11 +24,12 @@ impl Model {
         if self.topology.users == 0 {
             return Verdict::NotConfigured.into();
         }
-        if !plant.source[parsed.family()].contains(parsed.destination) {
+        let number = self.topology.source[parsed.family()].host_number(parsed.destination);
+        if number.is_none_or(|number| number > u128::from(u32::MAX)) {
             return Verdict::NotForUser.into();
         }
         let user = self.topology.tunnel[parsed.family()].with_host_of(parsed.destination);
-        let Some(peer) = self.topology.peers.get(&user).copied() else {
+        let Some(peer) = self.topology.peer(user) else {
             return Verdict::NoPeer.into();
         };
         let to = Recipient { plant, user, peer };
@@ -130,7 +131,7 @@ impl Model {
         flow.tcp_plant = tcp::seen(flow.tcp_plant, parsed.tcp_flags);
         flow.last_ns = now;
         flow.expires_ns = now + idle.of(key.protocol, flow.tcp_user, flow.tcp_plant);
-        let mtu = flow.mtu.into();
+        let mtu = flow.mtu;
         self.note_first_fragment(arrival, parsed, *key, now);
 
         let addresses = Addresses { source: key.addressed.to_ip(), destination: to.user };
@@ -166,8 +167,7 @@ impl Model {
         refusal: Refusal,
         now: u64,
     ) -> Ended {
-        let family = parsed.family();
-        let from = to.plant.source[family].with_host_of(self.topology.address[family]);
+        let from = self.topology.seen_by_plants(self.topology.address[parsed.family()]);
         self.refuse(arrival, parsed, refusal, from, to.peer.id, now)
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use vpn_ebpf_common::{
     Address, Prefix,
     gateway::Gateway,
-    peer::Peer,
     plant::{self, MAX_SUBNETS},
     route::{self, V4_OFFSET},
     service::ServiceKey,
@@ -26,16 +25,11 @@ impl Topology {
             generation: self.generation,
             options: self.options,
             tunnel: self.tunnel.map(prefix),
+            source: self.source.map(prefix),
             address: self.address.map(Address::from),
             idle: self.idle,
             limits: self.limits,
         }
-    }
-
-    /// The entries of PEERS.
-    #[must_use]
-    pub fn peer_entries(&self) -> BTreeMap<Address, Peer> {
-        self.peers.iter().map(|(address, peer)| ((*address).into(), *peer)).collect()
     }
 
     /// The entries of ROUTES.
@@ -74,7 +68,6 @@ impl Topology {
                 mtu: plant.mtu,
                 link_header: plant.link_header,
                 subnet_count: plant.subnets.len() as u32,
-                source: plant.source.map(prefix),
                 subnets,
             }
         };

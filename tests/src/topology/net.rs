@@ -33,6 +33,12 @@ impl Net {
         address.is_ipv4() == self.address.is_ipv4() && Self::new(address, self.length) == *self
     }
 
+    /// Which address of the network it is, counted from its first one; none if it is outside.
+    #[must_use]
+    pub fn host_number(&self, address: IpAddr) -> Option<u128> {
+        self.contains(address).then(|| bits(address).0 - bits(self.address).0)
+    }
+
     /// The address in it with the host bits of `address`.
     ///
     /// # Panics

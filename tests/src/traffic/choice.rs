@@ -58,10 +58,7 @@ impl Traffic {
             Some((real, _)) if self.random.percent(90) => real,
             _ => self.anywhere(is_v4),
         };
-        let destination = match topology.plants.get(&uplink) {
-            Some(plant) if self.random.percent(95) => plant.source[usize::from(!is_v4)].with_host_of(user),
-            _ => user,
-        };
+        let destination = if self.random.percent(95) { topology.seen_by_plants(user) } else { user };
         let is_usual = self.random.percent(97);
         let packet = self.between(source, destination, is_usual).build();
         let mut packet = self.arriving(PLANT, packet);

@@ -46,6 +46,9 @@ const REAL: [(&str, u8); 14] = [
     ("2001:db8:1::", 56),
 ];
 
+/// The host number of the first user.
+const HOST: u32 = 5;
+
 /// The id of the first plant.
 const FIRST_PLANT: u32 = 70;
 
@@ -56,7 +59,7 @@ impl World {
         let tunnel = [net("100.64.0.0", lengths.0), net("fd64::", lengths.1)];
         let mut plants = BTreeMap::new();
         for (number, uplink) in UPLINKS.iter().enumerate() {
-            plants.insert(*uplink, plant(random, number as u8, lengths));
+            plants.insert(*uplink, plant(random, number as u8));
         }
         let topology = Topology {
             users: USERS_DEVICE,
@@ -64,6 +67,7 @@ impl World {
             generation: 1,
             options: random.pick(&[0, ANSWER_REFUSALS, FORWARD_UNRECORDED, ANSWER_REFUSALS | FORWARD_UNRECORDED]),
             tunnel,
+            source: source(random.byte() % 3, lengths),
             address: [ip("100.64.0.1"), ip("fd64::1")],
             idle: IdleLimits {
                 tcp_ms: 7_440_000,
@@ -133,9 +137,7 @@ impl World {
             _ => {
                 let number = random.byte() % 3;
                 let lengths = (self.topology.tunnel[0].length, self.topology.tunnel[1].length);
-                if let Some(plant) = self.some_plant(random) {
-                    plant.source = source(number, lengths);
-                }
+                self.topology.source = source(number, lengths);
             }
         }
         if random.percent(90) {
@@ -174,12 +176,7 @@ impl World {
 
     fn set_peer(&mut self, random: &mut Random, number: u8) {
         let peer = Peer { id: peer_id(number), route_set: self.some_set(random) };
-        let [v4, v6] = peer_addresses(number);
-        match random.below(20) {
-            0 => drop(self.topology.peers.insert(v4, peer)),
-            1 => drop(self.topology.peers.insert(v6, peer)),
-            _ => self.topology.peers.extend([(v4, peer), (v6, peer)]),
-        }
+        self.topology.peers.insert(HOST + u32::from(number), peer);
     }
 
     fn some_set(&self, random: &mut Random) -> u32 {
@@ -248,8 +245,8 @@ impl World {
 /// The tunnel addresses of a user.
 pub fn peer_addresses(number: u8) -> [IpAddr; 2] {
     [
-        Ipv4Addr::new(100, 64, 0, 5 + number).into(),
-        Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 5 + u16::from(number)).into(),
+        Ipv4Addr::new(100, 64, 0, HOST as u8 + number).into(),
+        Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, HOST as u16 + u16::from(number)).into(),
     ]
 }
 
@@ -257,13 +254,11 @@ fn peer_id(number: u8) -> u32 {
     5 + u32::from(number)
 }
 
-fn plant(random: &mut Random, number: u8, lengths: (u8, u8)) -> Plant {
+fn plant(random: &mut Random, number: u8) -> Plant {
     Plant {
         id: FIRST_PLANT + u32::from(number),
         mtu: random.pick(&[1_280, 1_420, 1_500]),
         link_header: 14,
-        // Plants of one region share it.
-        source: source(if random.percent(70) { number } else { 0 }, lengths),
         subnets: subnets(random, number),
     }
 }

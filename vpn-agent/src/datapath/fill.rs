@@ -25,8 +25,8 @@ use super::{Datapath, Error, read::Maps as _};
 /// The wanted content of the maps that the agent writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// By tunnel address.
-    pub peers: BTreeMap<Address, Peer>,
+    /// By the host number of their tunnel addresses.
+    pub peers: BTreeMap<u32, Peer>,
     /// By route-set id, then by destination and its prefix length in the 128 bits of [`Address`].
     pub route_sets: BTreeMap<u32, BTreeMap<(Address, u32), Route>>,
     /// By interface index.
@@ -107,8 +107,7 @@ impl Datapath {
                 return Err(error);
             }
         }
-        let (set, _) = self.set(names::PEERS, "peers_max", &content.peers)?;
-        written.set += set;
+        written.set += self.set_peers(&content.peers)?;
 
         written.removed += self.remove_routes(old_routes.keys().filter(|key| !wanted_routes.contains_key(*key)))?;
         if !old_plants.is_empty() {
@@ -117,6 +116,24 @@ impl Datapath {
         }
         self.close_accounts(content)?;
         Ok(written)
+    }
+
+    /// Adds and changes peers.
+    fn set_peers(&mut self, wanted: &BTreeMap<u32, Peer>) -> Result<usize, Error> {
+        if wanted.len() > self.peers_max as usize {
+            return Err(Error::Full { map: names::USAGE, wanted: wanted.len(), setting: "peers_max" });
+        }
+        let table = self.peer_table()?;
+        let mut count = 0;
+        for (number, peer) in wanted {
+            if table.get(*number) != Some(*peer) {
+                if !table.set(*number, *peer) {
+                    return Err(Error::Full { map: names::PEERS, wanted: *number as usize + 1, setting: "peers_max" });
+                }
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// Removes what was counted for peers that are gone. Their ids are never used again.

@@ -23,6 +23,7 @@ pub mod fill;
 mod guard;
 pub mod hook;
 mod link;
+pub mod peers;
 pub mod read;
 mod shape;
 pub mod withdraw;
@@ -45,6 +46,8 @@ pub struct Datapath {
     ebpf: Ebpf,
     /// Where links are pinned; none in tests that never attach.
     links: Option<PathBuf>,
+    /// For how many peers there are accounts.
+    peers_max: u32,
 }
 
 /// What can go wrong between the agent and the kernel.
@@ -163,6 +166,7 @@ impl Datapath {
     pub fn load(object: &[u8], pin_dir: Option<&Path>, sizes: &Sizes, users_link_header: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
         let mut links = None;
+        let mut kept = BTreeMap::new();
         if let Some(pin_dir) = pin_dir {
             if let Some((found, path)) = layouts(pin_dir)?.into_iter().find(|(layout, _)| *layout != LAYOUT) {
                 return Err(Error::Layout { path, found });
@@ -172,6 +176,7 @@ impl Datapath {
                 fs::create_dir_all(dir).map_err(|source| Error::Pin { path: dir.clone(), source })?;
             }
             let [maps, own_links] = dirs;
+            kept = peers::set_aside(&maps.join(names::PEERS), sizes.tunnel_addresses)?;
             shape::check(&maps, sizes)?;
             for name in names::MAPS {
                 loader.map_pin_path(name, maps.join(name));
@@ -188,7 +193,13 @@ impl Datapath {
             classifier(&mut ebpf, program).load().map_err(failed)?;
         }
         guard::load(&mut ebpf)?;
-        Ok(Self { ebpf, links })
+        let datapath = Self { ebpf, links, peers_max: sizes.peers_max };
+        let table = datapath.peer_table()?;
+        for (number, peer) in kept {
+            // Who has no place any more is no peer any more.
+            let _ = table.set(number, peer);
+        }
+        Ok(datapath)
     }
 
     /// Attaches a program, [`names::USERS`] or [`names::PLANT`], to the ingress of an interface and pins that under the
@@ -248,6 +259,18 @@ impl Datapath {
     /// If the object has no such program, which its build would not survive.
     pub fn program(&mut self, name: &str) -> &mut SchedClassifier {
         classifier(&mut self.ebpf, name)
+    }
+
+    /// PEERS, to be written.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    ///
+    /// # Panics
+    /// If the object has no such array.
+    pub fn peer_table(&self) -> Result<peers::PeerTable, Error> {
+        let Map::Array(array) = self.map(names::PEERS) else { panic!("PEERS is an array") };
+        peers::of(array, true)
     }
 
     fn map(&self, name: &'static str) -> &Map {

@@ -21,7 +21,7 @@ use vpn_ebpf_common::{
     usage::Usage,
 };
 
-use super::{Datapath, Error, layout_dir};
+use super::{Datapath, Error, layout_dir, peers};
 
 /// The pinned maps, opened by name: the kernel's truth, whether or not an agent runs.
 #[derive(Debug)]
@@ -170,12 +170,16 @@ pub trait Maps {
         entries(names::SERVICES, self.map(names::SERVICES))
     }
 
-    /// Peers by tunnel address.
+    /// Peers by the host number of their tunnel addresses.
     ///
     /// # Errors
     /// [`Error::Map`].
-    fn peers(&self) -> Result<BTreeMap<Address, Peer>, Error> {
-        entries(names::PEERS, self.map(names::PEERS))
+    ///
+    /// # Panics
+    /// If PEERS is no array.
+    fn peers(&self) -> Result<BTreeMap<u32, Peer>, Error> {
+        let Map::Array(array) = self.map(names::PEERS) else { panic!("PEERS is an array") };
+        Ok(peers::of(array, false)?.entries())
     }
 
     /// Plants by interface index.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::maps::MapInfo;
 use vpn_ebpf_common::{
-    Address, Verdict,
+    Verdict,
     denial::{Denial, DenialKey},
     flow::{ClosedKey, Flow, FlowKey, Traffic},
     fragment::{FragmentKey, Fragmented},
@@ -25,6 +25,8 @@ pub const SERVICES_MAX: u32 = 256;
 /// How many entries each map holds. Memory for flows and peers is taken at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sizes {
+    /// Addresses of the pool of tunnel addresses, of which PEERS has one place for each.
+    pub tunnel_addresses: u32,
     /// Certificates.
     pub peers_max: u32,
     /// Routes over all route sets, with room for the sets of a change beside the old ones.
@@ -46,6 +48,7 @@ pub struct Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
+            tunnel_addresses: 65_536,
             peers_max: 16_384,
             routes_max: 131_072,
             plants_max: 4_096,
@@ -63,8 +66,7 @@ impl Sizes {
     #[must_use]
     pub const fn by_map(&self) -> [(&'static str, u32); 10] {
         [
-            // A tunnel address of each family.
-            (names::PEERS, self.peers_max.saturating_mul(2)),
+            (names::PEERS, self.tunnel_addresses),
             (names::USAGE, self.peers_max),
             (names::RELEASED, self.peers_max),
             (names::FRAGMENTS, self.fragments_max),
@@ -112,7 +114,7 @@ pub(super) fn check(dir: &Path, sizes: &Sizes) -> Result<(), Error> {
 /// Sizes in bytes of what the programs put into the map.
 fn key_and_value(name: &str) -> (u32, u32) {
     let (key, value) = match name {
-        names::PEERS => (size_of::<Address>(), size_of::<Peer>()),
+        names::PEERS => (4, size_of::<Peer>()),
         // The kernel counts the prefix length in front of the key.
         names::ROUTES => (4 + size_of::<RouteKey>(), size_of::<Route>()),
         names::PLANTS => (4, size_of::<Plant>()),

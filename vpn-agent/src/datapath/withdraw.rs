@@ -5,9 +5,8 @@ use std::{
     fmt,
 };
 
-use aya::maps::HashMap;
 use tracing::warn;
-use vpn_ebpf_common::{Address, names, peer::Peer, route::Route};
+use vpn_ebpf_common::{Address, peer::Peer, route::Route};
 
 use super::{
     Datapath, Error,
@@ -26,8 +25,8 @@ pub struct Withdrawn {
     pub removed: usize,
     /// Peers that lost routes and now have the set they shall have.
     pub narrowed: usize,
-    /// Peers that lost routes and whose new set could not be written: they now have [`NO_ROUTES`].
-    pub cut_off: Vec<Address>,
+    /// Ids of peers that lost routes and whose new set could not be written: they now have [`NO_ROUTES`].
+    pub cut_off: Vec<u32>,
 }
 
 impl Datapath {
@@ -48,18 +47,16 @@ impl Datapath {
     ) -> Result<Withdrawn, Error> {
         let mut withdrawn = Withdrawn::default();
         let mut changing = BTreeMap::new();
-        for (address, has) in self.peers()? {
-            match content.peers.get(&address) {
+        let table = self.peer_table()?;
+        for (number, has) in table.entries() {
+            match content.peers.get(&number) {
                 Some(shall) if shall.id == has.id => {
                     if shall.route_set != has.route_set {
-                        changing.insert(address, has);
+                        changing.insert(number, has);
                     }
                 }
                 // An id of another certificate would put its packets under a wrong name.
-                _ => {
-                    self.remove_peer(&address)?;
-                    withdrawn.removed += 1;
-                }
+                _ => withdrawn.removed += usize::from(table.set(number, Peer::NOBODY)),
             }
         }
         if changing.is_empty() {
@@ -82,45 +79,36 @@ impl Datapath {
                 }
                 None => NO_ROUTES,
             };
-            for (address, peer) in peers {
-                self.put_peer(&address, Peer { route_set: set, ..peer })?;
+            for (number, peer) in peers {
+                // The number was read from the table.
+                let _ = table.set(number, Peer { route_set: set, ..peer });
                 if set == NO_ROUTES {
-                    withdrawn.cut_off.push(address);
+                    withdrawn.cut_off.push(peer.id);
                 } else {
                     withdrawn.narrowed += 1;
                 }
             }
         }
         if let Some(error) = failure {
-            let addresses: Vec<_> = withdrawn.cut_off.iter().map(ToString::to_string).collect();
+            let ids: Vec<_> = withdrawn.cut_off.iter().map(ToString::to_string).collect();
             warn!(
-                "a permission was taken from {}, whose other routes could not be written and wait with it: {error}",
-                addresses.join(", ")
+                "a permission was taken from the peers {}, whose other routes could not be written and wait with it: \
+                 {error}",
+                ids.join(", ")
             );
         }
         Ok(withdrawn)
     }
 
-    fn put_peer(&mut self, address: &Address, peer: Peer) -> Result<(), Error> {
-        let failed = |source| Error::Map { map: names::PEERS, source };
-        let mut map = HashMap::<_, Address, Peer>::try_from(self.map_mut(names::PEERS)).map_err(failed)?;
-        map.insert(address, peer, 0).map_err(failed)
-    }
-
-    fn remove_peer(&mut self, address: &Address) -> Result<(), Error> {
-        let failed = |source| Error::Map { map: names::PEERS, source };
-        let mut map = HashMap::<_, Address, Peer>::try_from(self.map_mut(names::PEERS)).map_err(failed)?;
-        map.remove(address).map_err(failed)
-    }
 }
 
 /// The peers that lose a subnet, by the set they shall have, the smallest sets first: they are the likeliest to fit.
-fn losing(changing: &BTreeMap<Address, Peer>, content: &Content, routes: &Routes) -> Vec<(u32, Vec<(Address, Peer)>)> {
+fn losing(changing: &BTreeMap<u32, Peer>, content: &Content, routes: &Routes) -> Vec<(u32, Vec<(u32, Peer)>)> {
     // Many peers change from the same set to the same set.
     let mut loses = BTreeMap::new();
     let mut losing = BTreeMap::<u32, Vec<_>>::new();
-    for (address, has) in changing {
-        let Some(shall) = content.peers.get(address) else { continue };
+    for (number, has) in changing {
+        let Some(shall) = content.peers.get(number) else { continue };
         let lose = loses.entry((has.route_set, shall.route_set)).or_insert_with(|| {
             let kept: BTreeSet<_> = content
                 .route_sets
@@ -134,7 +122,7 @@ fn losing(changing: &BTreeMap<Address, Peer>, content: &Content, routes: &Routes
                 .any(|(_, route)| !kept.contains(&subnet(route)))
         });
         if *lose {
-            losing.entry(shall.route_set).or_default().push((*address, *has));
+            losing.entry(shall.route_set).or_default().push((*number, *has));
         }
     }
     let mut losing: Vec<_> = losing.into_iter().collect();
@@ -172,7 +160,7 @@ mod tests {
             ("the same under a new id", vec![1, 2], false),
         ] {
             let content = Content {
-                peers: BTreeMap::from([(address(9), Peer { id: 9, route_set: 7 })]),
+                peers: BTreeMap::from([(9, Peer { id: 9, route_set: 7 })]),
                 route_sets: BTreeMap::from([(
                     7,
                     shall
@@ -183,7 +171,7 @@ mod tests {
                 )]),
                 ..Content::default()
             };
-            let changing = BTreeMap::from([(address(9), Peer { id: 9, route_set: 1 })]);
+            let changing = BTreeMap::from([(9, Peer { id: 9, route_set: 1 })]);
             let found = losing(&changing, &content, &kernel);
             assert_eq!(found.iter().any(|(set, peers)| *set == 7 && peers.len() == 1), loses, "{name}");
         }
@@ -195,11 +183,11 @@ mod tests {
         // Without the real route of subnet 2, which has its virtual one.
         let set = routes_of(7, 1).chain(routes_of(7, 2).take(1)).map(|((_, a, b), r)| ((a, b), r)).collect();
         let content = Content {
-            peers: BTreeMap::from([(address(9), Peer { id: 9, route_set: 7 })]),
+            peers: BTreeMap::from([(9, Peer { id: 9, route_set: 7 })]),
             route_sets: BTreeMap::from([(7, set)]),
             ..Content::default()
         };
-        assert!(losing(&BTreeMap::from([(address(9), Peer { id: 9, route_set: 1 })]), &content, &kernel).is_empty());
+        assert!(losing(&BTreeMap::from([(9, Peer { id: 9, route_set: 1 })]), &content, &kernel).is_empty());
     }
 
     /// The virtual and the real route of a subnet.

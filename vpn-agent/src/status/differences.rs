@@ -45,7 +45,7 @@ pub fn of(status: &Status, config: &Config, files: &Files, kernel: &Kernel) -> V
     }
     match &kernel.maps {
         Some(maps) => {
-            in_peers(&mut differences, files, maps);
+            in_peers(&mut differences, config, files, maps);
             in_plants(&mut differences, status, maps);
             // A file that the agent has not taken up says nothing about the kernel.
             if status.revision == status.file_revision {
@@ -110,30 +110,28 @@ fn interface(differences: &mut Vec<String>, interface: &Interface, uplink: Uplin
     }
 }
 
-fn in_peers(differences: &mut Vec<String>, files: &Files, maps: &Maps) {
+fn in_peers(differences: &mut Vec<String>, config: &Config, files: &Files, maps: &Maps) {
     let mut strangers: BTreeSet<_> = maps.peers.keys().copied().collect();
     let active = files.directory.iter().flat_map(|directory| &directory.peers).filter(|peer| peer.active);
     for peer in active {
-        let mut of_peer = BTreeSet::new();
-        for address in [peer.address, peer.address6.into()].map(Address::from) {
-            strangers.remove(&address);
-            of_peer.insert(match maps.peers.get(&address) {
-                None => format!("{address} is not in PEERS, so it reaches nothing; see the agent's log"),
-                Some(found) if found.id != peer.id => {
-                    format!("PEERS has the peer id {} instead of {}", found.id, peer.id)
-                }
-                Some(found) if found.route_set == NO_ROUTES => {
-                    "cut off: a permission was taken away and the other routes could not be written; see the agent's \
-                     log"
+        let IpAddr::V4(address) = peer.address else { continue };
+        let number = config.pools.host_number(address);
+        strangers.remove(&number);
+        let difference = match maps.peers.get(&number) {
+            None => format!("{address} is not in PEERS, so it reaches nothing; see the agent's log"),
+            Some(found) if found.id != peer.id => {
+                format!("PEERS has the peer id {} instead of {}", found.id, peer.id)
+            }
+            Some(found) if found.route_set == NO_ROUTES => {
+                "cut off: a permission was taken away and the other routes could not be written; see the agent's log"
                     .to_owned()
-                }
-                Some(_) => continue,
-            });
-        }
-        differences.extend(of_peer.iter().map(|difference| format!("certificate {}: {difference}", peer.certificate)));
+            }
+            Some(_) => continue,
+        };
+        differences.push(format!("certificate {}: {difference}", peer.certificate));
     }
-    differences
-        .extend(strangers.iter().map(|address| format!("PEERS has {address}, which is of no active certificate")));
+    let strangers = strangers.into_iter().map(|number| config.pools.tunnel_of(number));
+    differences.extend(strangers.map(|address| format!("PEERS has {address}, which is of no active certificate")));
 }
 
 fn in_plants(differences: &mut Vec<String>, status: &Status, maps: &Maps) {
@@ -166,14 +164,11 @@ fn in_routes(differences: &mut Vec<String>, config: &Config, files: &Files, maps
     let mut equal = BTreeMap::new();
     for id in state.certificates.keys() {
         let Some(address) = allocations.peers().get(id).map(|given| given.address) else { continue };
-        let addresses = [address.into(), IpAddr::V6(config.pools.tunnel6_of(address))].map(Address::from);
-        let mut differ = addresses.iter().filter(|address| {
-            let (Some(has), Some(shall)) = (maps.peers.get(*address), wanted.peers.get(*address)) else { return false };
-            let (has, shall) = (has.route_set, shall.route_set);
-            let equal = *equal.entry((has, shall)).or_insert_with(|| routes_of(maps, has) == routes_in(&wanted, shall));
-            !equal && has != NO_ROUTES
-        });
-        if differ.next().is_some() {
+        let number = config.pools.host_number(address);
+        let (Some(has), Some(shall)) = (maps.peers.get(&number), wanted.peers.get(&number)) else { continue };
+        let (has, shall) = (has.route_set, shall.route_set);
+        let equal = *equal.entry((has, shall)).or_insert_with(|| routes_of(maps, has) == routes_in(&wanted, shall));
+        if !equal && has != NO_ROUTES {
             differences.push(format!(
                 "certificate {id}: its routes in the kernel are not those of the state; see the agent's log"
             ));

@@ -45,7 +45,8 @@ pub struct Device {
 /// The content of the maps.
 pub struct Maps {
     pub gateway: Option<Gateway>,
-    pub peers: BTreeMap<Address, MapPeer>,
+    /// By the host number of their tunnel addresses.
+    pub peers: BTreeMap<u32, MapPeer>,
     pub routes: BTreeMap<(u32, Address, u32), Route>,
     pub plants: BTreeMap<u32, Plant>,
     pub stats: Vec<(Verdict, Traffic)>,

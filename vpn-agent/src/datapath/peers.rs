@@ -1,0 +1,110 @@
+//! The array PEERS, mapped into this process: an update by system call would copy a peer byte by byte, so that a packet
+//! could see half of the old one and half of the new one.
+
+use std::{
+    collections::BTreeMap,
+    ffi::c_void,
+    fs, io,
+    os::fd::BorrowedFd,
+    path::Path,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use aya::maps::{MapData, MapError};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use vpn_ebpf_common::{names, peer::Peer};
+
+use super::Error;
+
+/// See the module.
+pub struct PeerTable {
+    words: NonNull<AtomicU64>,
+    count: usize,
+    is_writable: bool,
+}
+
+impl PeerTable {
+    /// Maps the array with so many places, to read it alone or to write it too.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn map(array: BorrowedFd<'_>, count: u32, is_writable: bool) -> io::Result<Self> {
+        let count = count as usize;
+        let access = if is_writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        // SAFETY: a new mapping at a place that the kernel chooses takes nothing away from anybody.
+        let at = unsafe { mmap(ptr::null_mut(), count * size_of::<u64>(), access, MapFlags::SHARED, array, 0) }?;
+        let words = NonNull::new(at.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { words, count, is_writable })
+    }
+
+    /// The peer at a host number, if it is somebody's.
+    #[must_use]
+    pub fn get(&self, number: u32) -> Option<Peer> {
+        let peer = Peer::from_word(self.words().get(number as usize)?.load(Ordering::Relaxed));
+        (peer != Peer::NOBODY).then_some(peer)
+    }
+
+    /// Makes the host number this peer's, in one store. False if there is no such number, or if it is mapped for reading.
+    #[must_use]
+    pub fn set(&self, number: u32, peer: Peer) -> bool {
+        match self.words().get(number as usize) {
+            // What a peer's route set leads to is in its place before the peer points to it.
+            Some(word) if self.is_writable => {
+                word.store(peer.to_word(), Ordering::Release);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Everybody, by host number.
+    #[must_use]
+    pub fn entries(&self) -> BTreeMap<u32, Peer> {
+        (0..self.count as u32).filter_map(|number| Some((number, self.get(number)?))).collect()
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping holds so many words of 8 bytes each, begins at a page, and lives as long as `self`. The
+        // programs only read it, and whoever writes it does so by such words.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.count) }
+    }
+}
+
+impl Drop for PeerTable {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped by `map` with this length, and nothing that was borrowed from it is left.
+        let _ = unsafe { munmap(self.words.as_ptr().cast::<c_void>(), self.count * size_of::<u64>()) };
+    }
+}
+
+// SAFETY: the mapping belongs to the process, and its words are atomic.
+unsafe impl Send for PeerTable {}
+
+/// Takes the pin of an array away that has another number of places, as after a change of the pool of tunnel addresses.
+/// Gives what it holds.
+pub(super) fn set_aside(pin: &Path, count: u32) -> Result<BTreeMap<u32, Peer>, Error> {
+    if !pin.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let failed = |source| Error::Map { map: names::PEERS, source };
+    let old = MapData::from_pin(pin).map_err(failed)?;
+    let info = old.info().map_err(failed)?;
+    // Of another shape altogether it is not looked into; that is said elsewhere.
+    if info.max_entries() == count || info.value_size() as usize != size_of::<Peer>() {
+        return Ok(BTreeMap::new());
+    }
+    let entries = of(&old, false)?.entries();
+    fs::remove_file(pin).map_err(|source| Error::Pin { path: pin.to_owned(), source })?;
+    Ok(entries)
+}
+
+/// Maps PEERS.
+pub(super) fn of(map: &MapData, is_writable: bool) -> Result<PeerTable, Error> {
+    use std::os::fd::AsFd as _;
+
+    let failed = |source| Error::Map { map: names::PEERS, source };
+    let count = map.info().map_err(failed)?.max_entries();
+    let io = |error| failed(MapError::IoError(error));
+    PeerTable::map(map.fd().as_fd(), count, is_writable).map_err(io)
+}
