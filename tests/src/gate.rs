@@ -320,10 +320,10 @@ pub fn key() -> FlowKey {
     }
 }
 
-/// A flow under [`key`] that expired so long ago, admitted under the present settings.
+/// A flow under [`key`] that expired so long ago, also for the programs, admitted under the present settings.
 #[must_use]
 pub fn flow(expired: Duration) -> Flow {
-    let expires_ns = now_ns() - expired.as_nanos() as u64;
+    let expires_ns = now_ns() - TICK_NS - expired.as_nanos() as u64;
     let last_ns = expires_ns - IDLE.as_nanos() as u64;
     Flow {
         tag: key().tag(),

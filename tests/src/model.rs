@@ -21,7 +21,7 @@ mod rewrite;
 mod usage;
 mod users;
 
-use parse::{is_neighbour_discovery, parse};
+use parse::{is_neighbour_discovery, parse, without_padding};
 
 /// A packet and how it comes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +142,7 @@ impl Model {
         if plant.link_header > 0 && is_neighbour_discovery(&arrival.packet) {
             return Outcome { action: Action::Pass, ..Outcome::unparsed(Verdict::Neighbour, arrival) };
         }
+        let arrival = &if plant.link_header > 0 { without_padding(arrival) } else { arrival.clone() };
         let parsed = match parse(arrival, Direction::ToUser) {
             Ok(parsed) => parsed,
             Err(verdict) => return Outcome::unparsed(verdict, arrival),

@@ -87,9 +87,9 @@ impl Pair {
         Ok(None)
     }
 
-    /// Changes the records of both, at a time (`CLOCK_BOOTTIME`, nanoseconds).
+    /// Changes the records of both, at a time (`CLOCK_BOOTTIME`, nanoseconds) that has come for the programs as well.
     pub fn edit(&mut self, change: impl Fn(&mut Records, u64)) {
-        let now = now_ns();
+        let now = now_ns() - TICK_NS;
         let mut records = self.kernel.records();
         change(&mut records, now);
         self.kernel.set_records(&records);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vpn_ebpf_common::flow::{Age, FlowKey};
+use vpn_ebpf_common::flow::{Age, Flow, FlowKey};
 
 use crate::{
     model::{Model, Outcome},
@@ -109,6 +109,11 @@ impl Change {
     pub fn apply(self, records: &mut Records, now: u64) {
         /// Far from the end of anything that takes a second.
         const LONG: u64 = 10_000_000_000;
+        // A flow that is over began long ago, and none began with the one that follows it under the same key.
+        let end = |flow: &mut Flow| {
+            flow.opened_ns = now - 2 * LONG;
+            flow.expires_ns = now - LONG;
+        };
         match self {
             Self::Settle(key) => {
                 if let Some(flow) = records.flows.get_mut(&key).filter(|flow| flow.age(now) == Age::Live) {
@@ -116,14 +121,10 @@ impl Change {
                 }
             }
             Self::End(key) => {
-                if let Some(flow) = records.flows.get_mut(&key) {
-                    flow.expires_ns = now - LONG;
-                }
+                records.flows.get_mut(&key).into_iter().for_each(end);
             }
             Self::EndSettling => {
-                for flow in records.flows.values_mut().filter(|flow| flow.age(now) == Age::Settling) {
-                    flow.expires_ns = now - LONG;
-                }
+                records.flows.values_mut().filter(|flow| flow.age(now) == Age::Settling).for_each(end);
             }
             Self::Collect => {
                 records.closed.clear();

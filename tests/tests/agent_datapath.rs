@@ -221,7 +221,7 @@ fn fill_levels_are_counted_from_the_pins() {
     let levels = Pinned::open(pins.path()).unwrap().fill_levels().unwrap();
     let found: Vec<_> = levels.iter().map(|level| (level.map, level.entries, level.capacity)).collect();
     let expected =
-        [("PEERS", 3, 16), ("ROUTES", 8, 64), ("PLANTS", 0, 8), ("FLOWS", 0, 64), ("CLOSED", 0, 64), ("DENIED", 0, 64)];
+        [("PEERS", 3, 8), ("ROUTES", 8, 64), ("PLANTS", 0, 8), ("FLOWS", 0, 64), ("CLOSED", 0, 64), ("DENIED", 0, 64)];
     assert_eq!(found, expected);
 }
 

@@ -48,6 +48,7 @@ fn guard(pins: &Path, plant: &Namespace) {
     let mut datapath = Datapath::open(pins, &sizes()).unwrap();
     let mut content = gate::content();
     content.plants = content.plants.into_values().map(|of| (link().ifindex, of)).collect();
+    datapath.configure(&gate::gateway()).unwrap();
     datapath.fill(&content).unwrap();
     let id = datapath.attach_guard(UPLINK, link().ifindex).unwrap().expect("veth runs XDP");
     assert_eq!((link().xdp, datapath::pinned_guard(pins, UPLINK)), (Some(id), Some(id)));

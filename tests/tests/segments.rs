@@ -95,7 +95,31 @@ fn receive(pins: &Path) {
             Traffic { packets: live.to_user.packets + 3, bytes: live.to_user.bytes + (PAYLOAD + 3 * headers) as u64 };
         assert_eq!(counted, expected, "{:?}", datapath.stats().unwrap());
         assert!(received.iter().map(Vec::as_slice).eq(payload.chunks(SEGMENT)), "{} segments", received.len());
+
+        let acknowledgement = tcp(Ends::new((device, 502), (source, 40_000)), b"");
+        plant.file().write_all(&padded(&acknowledgement, family)).unwrap();
+        let length = users.file().read(&mut packet).unwrap_or_else(|_| panic!("{:?}", datapath.stats().unwrap()));
+        assert_eq!(length, acknowledgement.len(), "nothing of the padding goes on");
+        assert_eq!(&packet[..length], addressed(&packet[..length], virtual_, user));
+        assert_eq!(Checksums::of(&packet[..length]).transport, Some(true));
+        let with_it = datapath.flows().unwrap()[&key].to_user;
+        let one = Traffic { packets: counted.packets + 1, bytes: counted.bytes + length as u64 };
+        assert_eq!(with_it, one, "and nothing of it counts");
     }
+}
+
+/// The packet as a card hands it over that got it as a short frame, and some bytes more.
+fn padded(packet: &[u8], family: usize) -> Vec<u8> {
+    [&[0; 10], &ethernet(family)[..], packet, b"filled"].concat()
+}
+
+/// A header of Ethernet: to everybody, from somebody.
+fn ethernet(family: usize) -> [u8; ETHERNET] {
+    let mut header = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x08, 0];
+    if family == 1 {
+        header[12..].copy_from_slice(&[0x86, 0xdd]);
+    }
+    header
 }
 
 /// The packet as the card hands it over: without its checksum, and with the size of a segment.
@@ -111,10 +135,7 @@ fn frame(mut packet: Vec<u8>, family: usize, headers: usize) -> Vec<u8> {
     for field in [ETHERNET + headers, SEGMENT, start, 16] {
         frame.extend_from_slice(&(field as u16).to_ne_bytes());
     }
-    // To everybody, from somebody.
-    frame.extend_from_slice(&[0xff; 6]);
-    frame.extend_from_slice(&[2, 0, 0, 0, 0, 1]);
-    frame.extend_from_slice(if family == 0 { &[0x08, 0] } else { &[0x86, 0xdd] });
+    frame.extend_from_slice(&ethernet(family));
     frame.extend_from_slice(&packet);
     frame
 }

@@ -105,6 +105,13 @@ impl Frame {
         self.link == ETHERNET
     }
 
+    /// Whether there may be bytes behind the IP packet that mean nothing: network cards fill short Ethernet frames up to 60
+    /// bytes (IEEE 802.3, 3.2.8).
+    #[inline(always)]
+    pub fn may_be_padded(&self) -> bool {
+        self.is_ethernet() && !self.from_tunnel && self.segments().1 == 0
+    }
+
     /// The header at `offset`.
     #[inline(always)]
     pub fn header<T: Header>(&self, offset: usize) -> Result<&T, Verdict> {

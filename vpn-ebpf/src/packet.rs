@@ -92,9 +92,8 @@ impl Packet {
 
     /// Reads the headers and refuses what cannot be translated. In place: the stack has no room for a packet.
     #[inline(always)]
-    pub fn read(&mut self, frame: &Frame, direction: Direction) -> Result<(), Verdict> {
-        self.traffic.bytes = u64::from(frame.len());
-        self.largest = frame.len();
+    pub fn read(&mut self, frame: &mut Frame, direction: Direction) -> Result<(), Verdict> {
+        self.measure(frame);
         // Both families have more than this; for a single byte the verifier does not follow the comparison.
         let [first, ..] = *frame.header::<[u8; Ipv4Hdr::LEN]>(0)?;
         match first >> 4 {
@@ -118,15 +117,33 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn read_v4(&mut self, frame: &Frame) -> Result<(), Verdict> {
+    fn measure(&mut self, frame: &Frame) {
+        self.traffic.bytes = u64::from(frame.len());
+        self.largest = frame.len();
+    }
+
+    /// Has the packet end where its header says. What is behind it would reach the other side without being counted.
+    #[inline(always)]
+    fn end_at(&mut self, frame: &mut Frame, length: u32, header: usize) -> Result<(), Verdict> {
+        if length == frame.len() {
+            return Ok(());
+        }
+        if length < header as u32 || length > frame.len() || !frame.may_be_padded() {
+            return Err(Verdict::Length);
+        }
+        frame.resize(length)?;
+        self.measure(frame);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read_v4(&mut self, frame: &mut Frame) -> Result<(), Verdict> {
         let ip = frame.header::<Ipv4Hdr>(0)?;
         if ip.vihl != PLAIN_IPV4 {
             return Err(Verdict::IpOptions);
         }
-        // Bytes beyond the packet's own length would reach the other side without being counted.
-        if u32::from(u16::from_be_bytes(ip.tot_len)) != frame.len() {
-            return Err(Verdict::Length);
-        }
+        self.end_at(frame, u32::from(u16::from_be_bytes(ip.tot_len)), Ipv4Hdr::LEN)?;
+        let ip = frame.header::<Ipv4Hdr>(0)?;
         if !matches!(ip.proto, protocol::ICMP | protocol::TCP | protocol::UDP) {
             return Err(Verdict::Protocol);
         }
@@ -146,11 +163,11 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn read_v6(&mut self, frame: &Frame) -> Result<(), Verdict> {
+    fn read_v6(&mut self, frame: &mut Frame) -> Result<(), Verdict> {
         let ip = frame.header::<Ipv6Hdr>(0)?;
-        if Ipv6Hdr::LEN as u32 + u32::from(u16::from_be_bytes(ip.payload_len)) != frame.len() {
-            return Err(Verdict::Length);
-        }
+        let length = Ipv6Hdr::LEN as u32 + u32::from(u16::from_be_bytes(ip.payload_len));
+        self.end_at(frame, length, Ipv6Hdr::LEN)?;
+        let ip = frame.header::<Ipv6Hdr>(0)?;
         self.family = 1;
         self.source = address(ip.src_addr);
         self.destination = address(ip.dst_addr);

@@ -115,6 +115,21 @@ pub(super) fn parse(arrival: &Arrival, direction: Direction) -> Result<Parsed, V
     Ok(parsed)
 }
 
+/// The packet without what an Ethernet frame has behind it.
+pub(super) fn without_padding(arrival: &Arrival) -> Arrival {
+    let packet = &arrival.packet;
+    let (header, length) = match packet.first() {
+        Some(0x45) if packet.len() >= 20 => (20, usize::from(number(packet, 2))),
+        Some(first) if first >> 4 == 6 && packet.len() >= 40 => (40, 40 + usize::from(number(packet, 4))),
+        _ => return arrival.clone(),
+    };
+    let is_coalesced = arrival.coalesced.is_some_and(|coalesced| coalesced.size > 0);
+    if is_coalesced || !(header..packet.len()).contains(&length) {
+        return arrival.clone();
+    }
+    Arrival { packet: packet[..length].to_vec(), ..arrival.clone() }
+}
+
 /// What segments are on the wire that came as one packet of `length` bytes, in which their headers stand once.
 fn wire(coalesced: Coalesced, headers: u32, length: u32) -> Wire {
     let segments = match coalesced {

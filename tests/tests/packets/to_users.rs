@@ -57,6 +57,9 @@ fn forwarded(family: Family) -> Vec<Case> {
         forwarded("UDP reply without checksum", udp_without_checksum(back, b"world")),
         forwarded("echo reply", echo_reply(back, &[7; 56])),
         forwarded("as large as the users' device takes", udp(back, &full)),
+        Case::new("a reply in a padded frame", PLANT, [&reply[..], &[0; 6]].concat(), Verdict::ToUser)
+            .given(open)
+            .forwarded(translated(&reply, device, user)),
         forwarded("several segments in one", tcp(back, &[1; 2_400])).coalesced(2, 1_200),
         forwarded("a segment size that fits", fitting.clone()),
         forwarded("a segment size that does not", with_size(1_460)).forwarded(translated(&fitting, device, user)),

@@ -29,7 +29,7 @@ pub fn cases(family: Family) -> Vec<Case> {
         user("version 5", [&[0x55], &request[1..]].concat(), Verdict::NotIp),
         plant("version 0", [&[0x05], &reply[1..]].concat(), Verdict::NotIp),
         user("bytes after the packet", [&request[..], b"!"].concat(), Verdict::Length),
-        plant("bytes after a reply", [&reply[..], b"!"].concat(), Verdict::Length),
+        plant("a length beyond the end of a reply", reply[..reply.len() - 1].to_vec(), Verdict::Length),
         user("a length beyond the end", request[..request.len() - 1].to_vec(), Verdict::Length),
         user("GRE", other(out, 47, &[0; 20]), Verdict::Protocol),
         plant("ESP from a plant", other(back, 50, &[0; 20]), Verdict::Protocol),

@@ -56,7 +56,8 @@ impl Pinned {
     pub fn fill_levels(&self) -> Result<[FillLevel; 6], Error> {
         let level = |map: &'static str, entries| FillLevel { map, entries, capacity: self.capacities[map] };
         Ok([
-            level(names::PEERS, self.peers()?.len()),
+            // It has a place for every address, but there are accounts for fewer peers.
+            FillLevel { capacity: self.capacities[names::USAGE], ..level(names::PEERS, self.peers()?.len()) },
             level(names::ROUTES, self.routes()?.len()),
             level(names::PLANTS, self.plants()?.len()),
             level(names::FLOWS, count::<FlowKey, Flow>(names::FLOWS, self.map(names::FLOWS))?),
