@@ -118,8 +118,10 @@ impl Path {
         let mut order: Vec<_> = (0..flows).map(|n| Conversation::nth(n, users, Family::V4, addressed)).collect();
         Random::new().shuffle(&mut order);
         let headers = order.iter().map(|conversation| {
-            let packet =
-                packet::udp((tunnel(conversation.peer, conversation.family), conversation.user_port), (conversation.addressed(), DEVICE_PORT));
+            let packet = packet::udp(
+                (tunnel(conversation.peer, conversation.family), conversation.user_port),
+                (conversation.addressed(), DEVICE_PORT),
+            );
             *packet.first_chunk().expect("packets are longer than their headers")
         });
         let path = Self { inside, outside, headers: headers.collect(), _programs: programs };

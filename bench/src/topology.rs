@@ -137,13 +137,7 @@ impl Topology {
                 *subnet =
                     Subnet { real: real_subnet(plant, family), twin: device(plant, 0, family, Addressed::Virtual) };
             }
-            let value = Plant {
-                id: plant + 1,
-                mtu: MTU,
-                link_header: self.link_header,
-                subnet_count: 2,
-                subnets,
-            };
+            let value = Plant { id: plant + 1, mtu: MTU, link_header: self.link_header, subnet_count: 2, subnets };
             content.plants.insert(self.first_plant + plant, value);
         }
         for set in 0..self.sets {

@@ -84,12 +84,7 @@ pub fn topology() -> Topology {
         });
         routes.collect::<BTreeMap<_, _>>()
     };
-    let plant = |id, subnets: &[Subnet]| Plant {
-        id,
-        mtu: 1_420,
-        link_header: 14,
-        subnets: subnets.to_vec(),
-    };
+    let plant = |id, subnets: &[Subnet]| Plant { id, mtu: 1_420, link_header: 14, subnets: subnets.to_vec() };
     let address = [ip("100.64.0.1"), ip("fd64::1")];
     let service = |address| Service { address, port: SERVICE_PORT, protocol: UDP };
     Topology {

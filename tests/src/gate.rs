@@ -289,13 +289,8 @@ pub fn content() -> Content {
     let mut subnets = [Subnet::NONE; MAX_SUBNETS];
     subnets[0] = Subnet { real: prefix("192.168.1.0", 24), twin: address("10.128.1.0") };
     subnets[1] = Subnet { real: prefix("2001:db8:1::", 64), twin: address("fd10:1::") };
-    let plant = Plant {
-        id: PLANT_ID,
-        mtu: PLANT_MTU as u32,
-        link_header: TEST_RUN_LINK_HEADER,
-        subnet_count: 2,
-        subnets,
-    };
+    let plant =
+        Plant { id: PLANT_ID, mtu: PLANT_MTU as u32, link_header: TEST_RUN_LINK_HEADER, subnet_count: 2, subnets };
     let peer = Peer { id: PEER, route_set: ROUTE_SET };
     let service =
         ServiceKey { address: address(GATEWAY), port: SERVICE_PORT.to_be(), protocol: protocol::UDP, reserved: 0 };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr, ops::Range, path::Path, time::Duration};
 
-use aya::maps::HashMap;
+use aya::maps::{HashMap, MapInfo};
 use serde_json::{Value, json};
 use vpn_agent::{
     datapath::{
@@ -14,6 +14,7 @@ use vpn_agent::{
     wireguard::WireGuard,
 };
 use vpn_ebpf_common::{
+    LAYOUT,
     names::{PLANTS, RELEASED, ROUTES, USAGE, USERS},
     peer::Peer,
     plant::{MAX_SUBNETS, Plant, Subnet},
@@ -56,13 +57,7 @@ fn what_is_taken_away_does_not_wait_for_what_does_not_fit() {
 fn plants_that_do_not_fit_hold_nothing_back_either() {
     let mut datapath = Datapath::for_test_runs(None, &Sizes { plants_max: 1, ..sizes() }).unwrap();
     let with_plants = |count: u32, mut content: Content| {
-        let plant = |id| Plant {
-            id,
-            mtu: 1420,
-            link_header: 0,
-            subnet_count: 0,
-            subnets: [Subnet::NONE; MAX_SUBNETS],
-        };
+        let plant = |id| Plant { id, mtu: 1420, link_header: 0, subnet_count: 0, subnets: [Subnet::NONE; MAX_SUBNETS] };
         content.plants = (1..=count).map(|id| (id, plant(id))).collect();
         content
     };
@@ -223,6 +218,26 @@ fn fill_levels_are_counted_from_the_pins() {
     let expected =
         [("PEERS", 3, 8), ("ROUTES", 8, 64), ("PLANTS", 0, 8), ("FLOWS", 0, 64), ("CLOSED", 0, 64), ("DENIED", 0, 64)];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn peers_stay_when_the_pool_of_their_addresses_grows() {
+    let pins = Pins::new();
+    Datapath::open(pins.path(), &sizes()).unwrap().fill(&before()).unwrap();
+    let counted = pins.path().join(format!("v{LAYOUT}/maps/FLOWS"));
+    let flows = MapInfo::from_pin(&counted).unwrap().id();
+
+    let wider = Sizes { tunnel_addresses: 2 * sizes().tunnel_addresses, ..sizes() };
+    let datapath = Datapath::open(pins.path(), &wider).unwrap();
+    assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 1), (GOES, 1)]);
+    assert!(datapath.peer_table().unwrap().set(wider.tunnel_addresses - 1, Peer { id: 9, route_set: 1 }));
+    assert_eq!(MapInfo::from_pin(&counted).unwrap().id(), flows, "and everything else is as it was");
+    let error = Datapath::open(pins.path(), &Sizes { flows_max: 128, ..wider.clone() }).err().unwrap();
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+
+    // Whose address is not in the pool any more is no peer any more.
+    let datapath = Datapath::open(pins.path(), &sizes()).unwrap();
+    assert_eq!(datapath.peers().unwrap().len(), 3);
 }
 
 /// The agent itself, on kernel WireGuard. The states are the plot of [`SCENARIO`].

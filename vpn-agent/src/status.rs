@@ -295,7 +295,8 @@ fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel,
                 IpAddr::V6(_) => None,
             };
             let maps = kernel.maps.as_ref();
-            let route_set = maps.zip(number).and_then(|(maps, number)| maps.peers.get(&number)).map(|peer| peer.route_set);
+            let route_set =
+                maps.zip(number).and_then(|(maps, number)| maps.peers.get(&number)).map(|peer| peer.route_set);
             Certificate {
                 certificate: peer.certificate.clone(),
                 user: peer.user.clone(),

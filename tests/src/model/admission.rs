@@ -10,11 +10,7 @@ use vpn_ebpf_common::{
     usage::second,
 };
 
-use super::{
-    Model,
-    parse::Parsed,
-    refusal::Refusal,
-};
+use super::{Model, parse::Parsed, refusal::Refusal};
 use crate::topology::{Service, Subnet};
 
 /// How a packet may go on.
@@ -48,7 +44,7 @@ impl Model {
             && self.is_current(flow, peer)
         {
             if flow.plant != 0 {
-                parsed.check_egress(flow.mtu.into())?;
+                parsed.check_egress(flow.mtu)?;
             }
             return Ok(Admission::Known);
         }

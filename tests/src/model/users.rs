@@ -50,7 +50,8 @@ impl Model {
         };
         let admission = self.admit(&key, peer, parsed, now)?;
         if let Admission::Unrecorded(resolved) = admission {
-            let addresses = Addresses { source: self.topology.seen_by_plants(parsed.source), destination: resolved.device };
+            let addresses =
+                Addresses { source: self.topology.seen_by_plants(parsed.source), destination: resolved.device };
             let packet = translated(&arrival.packet, parsed, addresses, self.largest_to_user(resolved.mtu));
             let action = Action::Redirect(resolved.egress);
             return Ok(Ended { verdict: Verdict::UnrecordedToPlant, action, packet: Some(packet) });
@@ -72,7 +73,8 @@ impl Model {
         if flow.plant == 0 {
             return Ok(Ended { verdict: Verdict::ToGateway, action: Action::Pass, packet: None });
         }
-        let addresses = Addresses { source: self.topology.seen_by_plants(parsed.source), destination: flow.device.to_ip() };
+        let addresses =
+            Addresses { source: self.topology.seen_by_plants(parsed.source), destination: flow.device.to_ip() };
         let packet = translated(&arrival.packet, parsed, addresses, self.largest_to_user(flow.mtu));
         Ok(Ended { verdict: Verdict::ToPlant, action: Action::Redirect(flow.egress), packet: Some(packet) })
     }

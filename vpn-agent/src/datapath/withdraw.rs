@@ -99,7 +99,6 @@ impl Datapath {
         }
         Ok(withdrawn)
     }
-
 }
 
 /// The peers that lose a subnet, by the set they shall have, the smallest sets first: they are the likeliest to fit.
