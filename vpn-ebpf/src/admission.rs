@@ -125,7 +125,7 @@ pub fn forward_unrecorded(frame: &mut Frame, attempt: &Attempt<'_>, key: &FlowKe
     if mss::may_have(packet) {
         mss::clamp(frame, packet, flow.mtu.min(gateway.users_mtu))?;
     }
-    rewrite::packet(frame, packet, &attempt.source(), &flow.device)
+    rewrite::packet(frame, packet, &packet.user_beyond, &flow.device)
 }
 
 #[inline(always)]

@@ -64,8 +64,8 @@ pub fn to_plant(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Resu
     packet.check_egress(entry.mtu())?;
     entry.count_to_plant(packet, key.protocol, &gateway.idle, now);
     *hop = Hop { interface: entry.egress(), link_header: entry.link_header(), mtu: 0 };
-    let (source, device) = (attempt.source(), entry.device());
-    quote.translate(frame, packet, [&source, device], [device, &source])
+    let (source, device) = (&packet.user_beyond, entry.device());
+    quote.translate(frame, packet, [source, device], [device, source])
 }
 
 /// Whether the peer's present route set leads to the device that the flow is with.
@@ -98,8 +98,8 @@ pub fn to_user(frame: &mut Frame, reply: &Reply<'_>) -> Result<(), Verdict> {
     } else {
         plant::twin(reply.plant, &packet.source, &mut from);
     }
-    let user = reply.user();
-    quote.translate(frame, packet, [&from, &user], [&user, &key.addressed])
+    let user = &packet.user_beyond;
+    quote.translate(frame, packet, [&from, user], [user, &key.addressed])
 }
 
 impl Quote {

@@ -53,6 +53,8 @@ pub enum Part {
 pub struct Packet {
     pub source: Address,
     pub destination: Address,
+    /// The user as the other side knows it: where plants see the sender, or the tunnel address of the recipient.
+    pub user_beyond: Address,
     /// What it counts as.
     pub traffic: Traffic,
     /// Bytes of its largest segment, as IP packet; its own unless it was coalesced.

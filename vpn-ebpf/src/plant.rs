@@ -102,7 +102,7 @@ fn translate(frame: &mut Frame, reply: &Reply<'_>) -> Result<Verdict, Verdict> {
     if mss::may_have(packet) {
         mss::clamp(frame, packet, entry.mtu().min(gateway.users_mtu))?;
     }
-    rewrite::packet(frame, packet, &key.addressed, &reply.user())?;
+    rewrite::packet(frame, packet, &key.addressed, &packet.user_beyond)?;
     Ok(Verdict::ToUser)
 }
 
@@ -127,26 +127,24 @@ fn unrecorded(frame: &mut Frame, reply: &Reply<'_>) -> Result<(), Verdict> {
     if mss::may_have(packet) {
         mss::clamp(frame, packet, plant.mtu.min(gateway.users_mtu))?;
     }
-    rewrite::packet(frame, packet, &addressed, &reply.user())
+    rewrite::packet(frame, packet, &addressed, &packet.user_beyond)
 }
 
 impl<'a> Reply<'a> {
     #[inline(always)]
-    fn identify(plant: &'a Plant, packet: &'a Packet) -> Result<Self, Verdict> {
+    fn identify(plant: &'a Plant, packet: &'a mut Packet) -> Result<Self, Verdict> {
         let gateway = maps::gateway()?;
-        let source = if packet.family == 0 { &gateway.source[0] } else { &gateway.source[1] };
+        let (source, tunnel) = if packet.family == 0 {
+            (&gateway.source[0], &gateway.tunnel[0])
+        } else {
+            (&gateway.source[1], &gateway.tunnel[1])
+        };
         // Users have the same host numbers on both sides.
         let number = source.host_number(&packet.destination).ok_or(Verdict::NotForUser)?;
+        packet.user_beyond = tunnel.translate(&packet.destination);
         let generation = maps::generation(gateway);
         let peer = maps::peer(number)?;
         Ok(Self { gateway, plant, peer, generation, packet, now: boot_ns() })
-    }
-
-    /// The user's tunnel address.
-    #[inline(always)]
-    pub const fn user(&self) -> Address {
-        let tunnel = if self.packet.family == 0 { &self.gateway.tunnel[0] } else { &self.gateway.tunnel[1] };
-        tunnel.translate(&self.packet.destination)
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! From users to plants.
 
 use vpn_ebpf_common::{
-    Address, Verdict,
+    Verdict,
     flow::{Age, FlowKey},
     gateway::Gateway,
     peer::Peer,
@@ -112,24 +112,22 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
     if mss::may_have(packet) {
         mss::clamp(frame, packet, entry.mtu().min(gateway.users_mtu))?;
     }
-    rewrite::packet(frame, packet, &attempt.source(), entry.device())?;
+    rewrite::packet(frame, packet, &packet.user_beyond, entry.device())?;
     Ok(Verdict::ToPlant)
 }
 
 impl<'a> Attempt<'a> {
-    /// The user as plants see it.
     #[inline(always)]
-    pub const fn source(&self) -> Address {
-        let source = if self.packet.family == 0 { &self.gateway.source[0] } else { &self.gateway.source[1] };
-        source.translate(&self.packet.source)
-    }
-
-    #[inline(always)]
-    fn identify(packet: &'a Packet) -> Result<Self, Verdict> {
+    fn identify(packet: &'a mut Packet) -> Result<Self, Verdict> {
         let gateway = maps::gateway()?;
         let generation = maps::generation(gateway);
-        let tunnel = if packet.family == 0 { &gateway.tunnel[0] } else { &gateway.tunnel[1] };
+        let (tunnel, source) = if packet.family == 0 {
+            (&gateway.tunnel[0], &gateway.source[0])
+        } else {
+            (&gateway.tunnel[1], &gateway.source[1])
+        };
         let peer = maps::peer(tunnel.host_number(&packet.source).ok_or(Verdict::NoPeer)?)?;
+        packet.user_beyond = source.translate(&packet.source);
         Ok(Self { gateway, peer, generation, packet, now: boot_ns() })
     }
 }
