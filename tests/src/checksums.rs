@@ -23,6 +23,11 @@ impl Checksums {
         let Some(ip) = Ip::of(packet) else {
             return Self::default();
         };
+        // What is behind it in a frame is not its own.
+        let packet = packet.get(..ip.length).unwrap_or(packet);
+        let Some(ip) = Ip::of(packet) else {
+            return Self::default();
+        };
         let quoted = ip.quoted(packet);
         let inner = quoted.and_then(Ip::of);
         Self {
