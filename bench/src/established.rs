@@ -35,7 +35,9 @@ pub fn measure(report: &Report, scene: &mut Scene, size: &str, flows: u32, effor
             scene.load(&conversations, program)?;
             let (bare, ours) = compare(scene, program, floor, flows, effort)?;
             if has_floor {
-                report.add(&Figure::new(format!("maps.floor.{size}.{}{variant}", program.name()), bare, "ns"));
+                // What both cannot avoid, and one more look-up for a packet from a plant.
+                let whose = if program == Program::Users { "" } else { ".plant" };
+                report.add(&Figure::new(format!("maps.floor.{size}{whose}{variant}"), bare, "ns"));
             }
             let name = match variant {
                 ".real" => format!("{}.established.real.{size}", program.name()),
@@ -56,8 +58,8 @@ pub fn measure_clock(report: &Report, scene: &mut Scene, effort: Effort) -> Resu
     scene.load(&conversations, Program::Users)?;
     let mut times = Vec::new();
     for _ in 0..effort.rounds() {
-        let driver = scene.driver.run_own(NOTHING, PACKETS)?;
-        times.push(scene.driver.run_own(CLOCK, PACKETS)? - driver);
+        let driver = scene.driver.run_own(NOTHING, effort.part(PACKETS))?;
+        times.push(scene.driver.run_own(CLOCK, effort.part(PACKETS))? - driver);
     }
     report.add(&Figure::new("helper.clock", median(times), "ns"));
     Ok(())
@@ -66,7 +68,8 @@ pub fn measure_clock(report: &Report, scene: &mut Scene, effort: Effort) -> Resu
 /// Nanoseconds a packet of the bare look-ups and of the program.
 fn compare(scene: &mut Scene, program: Program, floor: &str, flows: u32, effort: Effort) -> Result<(f64, f64)> {
     // A round of few flows visits them again and again.
-    let count = if flows < PACKETS { PACKETS / flows * flows } else { PACKETS };
+    let most = effort.part(PACKETS);
+    let count = if flows < most { most / flows * flows } else { most };
     let (mut bares, mut ours) = (Vec::new(), Vec::new());
     for round in 0..=effort.rounds() {
         let driver = scene.driver.run_own(NOTHING, count)?;

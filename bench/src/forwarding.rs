@@ -40,7 +40,7 @@ enum Way {
 const WAYS: [Way; 4] = [Way::Plain, Way::Redirect, Way::Ours, Way::Nftables];
 
 /// Packets of a round.
-const PACKETS: usize = 100_000;
+const PACKETS: u32 = 100_000;
 
 /// Bytes of IPv4 and UDP header, which are all that differs from packet to packet.
 const HEADERS: usize = 28;
@@ -72,7 +72,7 @@ pub fn measure(report: &Report, size: &str, users: u32, flows: u32, effort: Effo
             let path = path.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             // The caches are still full of the way before.
             path.pass(flows as usize)?;
-            let time = path.pass(PACKETS)?;
+            let time = path.pass(effort.part(PACKETS) as usize)?;
             // The first one is for the flows to be there.
             if round > 0 {
                 times.push(time);

@@ -44,6 +44,9 @@ struct Arguments {
     /// Measure only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
+    /// Take seconds, on small maps, to see whether everything can be measured
+    #[arg(long, hide = true)]
+    trial: bool,
     /// Be the gateway, the users and the plants of a virtual machine
     #[arg(long, hide = true)]
     guest: bool,
@@ -71,13 +74,17 @@ enum Part {
 impl Arguments {
     fn wants(&self, part: Part) -> bool {
         match self.only.as_slice() {
-            [] => part != Part::Wireguard || !self.quick,
+            [] => part != Part::Wireguard || self.effort() == Effort::Full,
             only => only.contains(&part),
         }
     }
 
     fn effort(&self) -> Effort {
-        if self.quick { Effort::Quick } else { Effort::Full }
+        match (self.trial, self.quick) {
+            (true, _) => Effort::Trial,
+            (false, true) => Effort::Quick,
+            (false, false) => Effort::Full,
+        }
     }
 }
 
@@ -99,6 +106,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let report = &mut Report::new(arguments.json, &machine::describe()?);
     let effort = arguments.effort();
     let wants = |part| arguments.wants(part);
+    let large = if effort == Effort::Trial { Topology::SMALL } else { Topology::LARGE };
 
     if [Part::Programs, Part::Established, Part::Opening].into_iter().any(wants) {
         let scene = &mut Scene::build(Topology::SMALL, 131_072)?;
@@ -114,13 +122,13 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if wants(Part::Established) {
-        let scene = &mut Scene::build(Topology::LARGE, 131_072)?;
-        established::measure(report, scene, "100k", 100_000, effort)?;
+        let scene = &mut Scene::build(large, 131_072)?;
+        established::measure(report, scene, "100k", effort.part(100_000), effort)?;
     }
     if [Part::Established, Part::Opening, Part::Memory].into_iter().any(wants) {
-        let scene = &mut Scene::build(Topology::LARGE, 1 << 20)?;
+        let scene = &mut Scene::build(large, effort.part(1 << 20))?;
         if wants(Part::Established) {
-            established::measure(report, scene, "1m", 1_000_000, effort)?;
+            established::measure(report, scene, "1m", effort.part(1_000_000), effort)?;
         }
         if wants(Part::Opening) {
             opening::measure(report, scene, "flow.new.1m-routes", effort)?;
@@ -131,13 +139,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if wants(Part::Routes) {
         for (name, topology) in Topology::BY_ROUTES {
+            let topology = if effort == Effort::Trial { Topology::SMALL } else { topology };
             let scene = &mut Scene::build(topology, 131_072)?;
             opening::measure_again(report, scene, name, effort)?;
         }
     }
     if wants(Part::Tun) {
         for (name, users, flows) in [("1k", 1_000, 1_000), ("100k", 10_000, 100_000)] {
-            forwarding::measure(report, name, users, flows, effort)?;
+            forwarding::measure(report, name, effort.part(users), effort.part(flows), effort)?;
         }
     }
     if wants(Part::Wireguard) {

@@ -16,13 +16,13 @@ const FLOWS: u32 = 50_000;
 
 /// Measures the packet that opens a flow: by a route to one of all plants of the user, at random.
 pub fn measure(report: &Report, scene: &mut Scene, name: &str, effort: Effort) -> Result<()> {
-    let mut conversations = conversations(scene);
+    let mut conversations = conversations(scene, effort);
     Random::new().shuffle(&mut conversations);
     scene.load(&conversations, Program::Users)?;
     let mut times = Vec::new();
     for _ in 0..effort.rounds() {
-        let driver = scene.driver.run_own(NOTHING, FLOWS)?;
-        times.push(scene.run(Program::Users, FLOWS)? - driver);
+        let driver = scene.driver.run_own(NOTHING, effort.part(FLOWS))?;
+        times.push(scene.run(Program::Users, effort.part(FLOWS))? - driver);
         scene.close(&conversations)?;
         scene.drain_events()?;
     }
@@ -32,25 +32,25 @@ pub fn measure(report: &Report, scene: &mut Scene, name: &str, effort: Effort) -
 
 /// Measures the first packet of each flow after a change: its route is looked up again.
 pub fn measure_again(report: &Report, scene: &mut Scene, name: &str, effort: Effort) -> Result<()> {
-    let mut conversations = conversations(scene);
+    let mut conversations = conversations(scene, effort);
     scene.open(&conversations)?;
     Random::new().shuffle(&mut conversations);
     scene.load(&conversations, Program::Users)?;
     let mut times = Vec::new();
     for _ in 0..effort.rounds() {
-        let driver = scene.driver.run_own(NOTHING, FLOWS)?;
+        let driver = scene.driver.run_own(NOTHING, effort.part(FLOWS))?;
         // Counts the generation on.
         scene.datapath.configure(&scene.topology.gateway())?;
-        times.push(scene.run(Program::Users, FLOWS)? - driver);
+        times.push(scene.run(Program::Users, effort.part(FLOWS))? - driver);
     }
     report.add(&Figure::new(name, median(times), "ns"));
     Ok(())
 }
 
-fn conversations(scene: &Scene) -> Vec<Conversation> {
+fn conversations(scene: &Scene, effort: Effort) -> Vec<Conversation> {
     let topology = scene.topology;
     let mut random = Random::new();
-    (0..FLOWS)
+    (0..effort.part(FLOWS))
         .map(|n| {
             let peer = n % topology.peers;
             let plant = topology.plant_of(peer % topology.sets, random.below(topology.plants_per_set));

@@ -3,6 +3,8 @@
 /// How long the benchmarks may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
+    /// Seconds, on small maps: whether everything can be measured.
+    Trial,
     /// Two minutes.
     Quick,
     /// A quarter of an hour.
@@ -13,8 +15,17 @@ impl Effort {
     /// How many rounds there are.
     pub const fn rounds(self) -> usize {
         match self {
+            Self::Trial => 1,
             Self::Quick => 5,
             Self::Full => 15,
+        }
+    }
+
+    /// Of so many packets, flows or users, how many there are.
+    pub const fn part(self, count: u32) -> u32 {
+        match self {
+            Self::Trial => count / 100,
+            Self::Quick | Self::Full => count,
         }
     }
 }
