@@ -30,8 +30,7 @@ const FIGURES: [&str; 21] = [
 ];
 
 /// Those that are a multiple of something else that is measured.
-const RATIOS: [&str; 4] =
-    ["users.established.1m", "plant.established.1m", "tun.added.ours.1k", "tun.added.ours.100k"];
+const RATIOS: [&str; 4] = ["users.established.1m", "plant.established.1m", "tun.added.ours.1k", "tun.added.ours.100k"];
 
 #[test]
 fn every_figure_is_measured() {

@@ -37,8 +37,8 @@ pub const EXAMPLES: [(&str, &str); 3] = [
     ("examples/state.json", include_str!("../../examples/state.json")),
 ];
 
-/// Commands that continuous integration runs itself.
-pub const CARGO: [&str; 2] = ["cargo xtask demo\n", "cargo xtask test\n"];
+/// Commands that continuous integration runs itself; of the benchmarks a trial, see `bench/tests/figures.rs`.
+pub const CARGO: [&str; 3] = ["cargo xtask demo\n", "cargo xtask test\n", "cargo xtask bench\n"];
 
 /// Where the machine has the ClickHouse library.
 const LIBRARY: &str = "/sbin/libchdb.so";
