@@ -228,12 +228,23 @@ fn peers_stay_when_the_pool_of_their_addresses_grows() {
     let flows = MapInfo::from_pin(&counted).unwrap().id();
 
     let wider = Sizes { tunnel_addresses: 2 * sizes().tunnel_addresses, ..sizes() };
+    let error = Datapath::open(pins.path(), &Sizes { flows_max: 128, ..wider.clone() }).err().unwrap();
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    let mut datapath = Datapath::open(pins.path(), &sizes()).unwrap();
+    assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 1), (GOES, 1)], "a start that is refused changes nothing");
+    let mut outside = before();
+    outside.peers.insert(sizes().tunnel_addresses, Peer { id: 9, route_set: 1 });
+    let error = datapath.fill(&outside).unwrap_err();
+    assert!(matches!(error, Error::NoPlace { number } if number == sizes().tunnel_addresses), "{error}");
+    drop(datapath);
+
     let datapath = Datapath::open(pins.path(), &wider).unwrap();
     assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 1), (GOES, 1)]);
     assert!(datapath.peer_table().unwrap().set(wider.tunnel_addresses - 1, Peer { id: 9, route_set: 1 }));
     assert_eq!(MapInfo::from_pin(&counted).unwrap().id(), flows, "and everything else is as it was");
-    let error = Datapath::open(pins.path(), &Sizes { flows_max: 128, ..wider.clone() }).err().unwrap();
-    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    drop(datapath);
+    let again = Datapath::open(pins.path(), &wider).unwrap();
+    assert_eq!(again.peers().unwrap().len(), 4, "it is the one that is pinned now");
 
     // Whose address is not in the pool any more is no peer any more.
     let datapath = Datapath::open(pins.path(), &sizes()).unwrap();

@@ -202,6 +202,15 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_address_is_its_number_in_the_pool() {
+        let pools = Pools { tunnel: "10.1.2.8/29".parse().unwrap(), ..Pools::default() };
+        assert_eq!(pools.tunnel_addresses(), 8);
+        for (number, address) in (0..8).zip(8..16).map(|(number, last)| (number, Ipv4Addr::new(10, 1, 2, last))) {
+            assert_eq!((pools.host_number(address), pools.tunnel_of(number)), (number, address));
+        }
+    }
+
+    #[test]
     fn an_ipv6_tunnel_address_has_the_host_number_of_the_ipv4_one() {
         let of = |pools: &Pools, address: &str| pools.tunnel6_of(address.parse().unwrap()).to_string();
         let pools = Pools::default();

@@ -74,7 +74,7 @@ impl Datapath {
     /// last peer has left (requirement C5). A route of a set that is in use already is left alone: sets never change.
     ///
     /// # Errors
-    /// [`Error::Map`], [`Error::Full`]. Peers then still have their old route sets, or less.
+    /// [`Error::Map`], [`Error::Full`], [`Error::NoPlace`]. Peers then still have their old route sets, or less.
     pub fn fill(&mut self, content: &Content) -> Result<Written, Error> {
         // Before the sets that lead to them. That plants do not fit holds no withdrawal back.
         let plants = self.set(names::PLANTS, "plants_max", &content.plants);
@@ -128,7 +128,7 @@ impl Datapath {
         for (number, peer) in wanted {
             if table.get(*number) != Some(*peer) {
                 if !table.set(*number, *peer) {
-                    return Err(Error::Full { map: names::PEERS, wanted: *number as usize + 1, setting: "peers_max" });
+                    return Err(Error::NoPlace { number: *number });
                 }
                 count += 1;
             }

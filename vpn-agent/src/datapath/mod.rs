@@ -14,7 +14,8 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapError},
+    maps::{Map, MapData, MapError},
+    pin::PinError,
     programs::{ProgramError, SchedClassifier, links::LinkError},
 };
 use vpn_ebpf_common::{LAYOUT, names};
@@ -60,6 +61,14 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A map cannot be pinned.
+    #[error("{}: {source}", path.display())]
+    PinMap {
+        /// The pin.
+        path: PathBuf,
+        /// Why.
+        source: PinError,
     },
     /// A map from an earlier run has another shape.
     #[error(
@@ -127,6 +136,12 @@ pub enum Error {
         /// Why.
         source: MapError,
     },
+    /// A peer's address is not in the pool that the maps were made for.
+    #[error("PEERS has no place for the address number {number}; restart the agent after a change of `pools.tunnel`")]
+    NoPlace {
+        /// The host number of the address.
+        number: u32,
+    },
     /// A map is full.
     #[error("map {map} is full: {wanted} entries do not fit; raise `datapath.{setting}`")]
     Full {
@@ -166,7 +181,7 @@ impl Datapath {
     pub fn load(object: &[u8], pin_dir: Option<&Path>, sizes: &Sizes, users_link_header: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
         let mut links = None;
-        let mut kept = BTreeMap::new();
+        let mut resized = None;
         if let Some(pin_dir) = pin_dir {
             if let Some((found, path)) = layouts(pin_dir)?.into_iter().find(|(layout, _)| *layout != LAYOUT) {
                 return Err(Error::Layout { path, found });
@@ -176,11 +191,16 @@ impl Datapath {
                 fs::create_dir_all(dir).map_err(|source| Error::Pin { path: dir.clone(), source })?;
             }
             let [maps, own_links] = dirs;
-            kept = peers::set_aside(&maps.join(names::PEERS), sizes.tunnel_addresses)?;
             shape::check(&maps, sizes)?;
+            let peers_pin = maps.join(names::PEERS);
+            let kept = peers::of_other_size(&peers_pin, sizes.tunnel_addresses)?;
             for name in names::MAPS {
-                loader.map_pin_path(name, maps.join(name));
+                // Its successor takes its place only once everything is loaded.
+                if name != names::PEERS || kept.is_none() {
+                    loader.map_pin_path(name, maps.join(name));
+                }
             }
+            resized = kept.map(|peers| (peers_pin, peers));
             links = Some(own_links);
         }
         for (name, entries) in sizes.by_map() {
@@ -194,10 +214,14 @@ impl Datapath {
         }
         guard::load(&mut ebpf)?;
         let datapath = Self { ebpf, links, peers_max: sizes.peers_max };
-        let table = datapath.peer_table()?;
-        for (number, peer) in kept {
-            // Who has no place any more is no peer any more.
-            let _ = table.set(number, peer);
+        if let Some((pin, peers)) = resized {
+            let table = datapath.peer_table()?;
+            for (number, peer) in peers {
+                // Who has no place any more is no peer any more.
+                let _ = table.set(number, peer);
+            }
+            // Interfaces go on with programs that look into the old array until they get the new ones, within one apply.
+            peers::replace_pin(datapath.peers_array(), &pin)?;
         }
         Ok(datapath)
     }
@@ -269,8 +293,12 @@ impl Datapath {
     /// # Panics
     /// If the object has no such array.
     pub fn peer_table(&self) -> Result<peers::PeerTable, Error> {
+        peers::of(self.peers_array(), true)
+    }
+
+    fn peers_array(&self) -> &MapData {
         let Map::Array(array) = self.map(names::PEERS) else { panic!("PEERS is an array") };
-        peers::of(array, true)
+        array
     }
 
     fn map(&self, name: &'static str) -> &Map {

@@ -1,11 +1,11 @@
-//! The array PEERS, mapped into this process: an update by system call would copy a peer byte by byte, so that a packet
-//! could see half of the old one and half of the new one.
+//! The array PEERS, mapped into this process: no system call promises to copy a peer as a whole, and a packet could see
+//! half of the old one and half of the new one.
 
 use std::{
     collections::BTreeMap,
     ffi::c_void,
     fs, io,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     ptr::{self, NonNull},
     sync::atomic::{AtomicU64, Ordering},
@@ -78,31 +78,32 @@ impl Drop for PeerTable {
     }
 }
 
-// SAFETY: the mapping belongs to the process, and its words are atomic.
-unsafe impl Send for PeerTable {}
-
-/// Takes the pin of an array away that has another number of places, as after a change of the pool of tunnel addresses.
-/// Gives what it holds.
-pub(super) fn set_aside(pin: &Path, count: u32) -> Result<BTreeMap<u32, Peer>, Error> {
+/// What a pinned array holds that has another number of places than `count`, as after a change of the pool of tunnel
+/// addresses; `None` if there is none to take over.
+pub(super) fn of_other_size(pin: &Path, count: u32) -> Result<Option<BTreeMap<u32, Peer>>, Error> {
     if !pin.exists() {
-        return Ok(BTreeMap::new());
+        return Ok(None);
     }
     let failed = |source| Error::Map { map: names::PEERS, source };
     let old = MapData::from_pin(pin).map_err(failed)?;
-    let info = old.info().map_err(failed)?;
-    // Of another shape altogether it is not looked into; that is said elsewhere.
-    if info.max_entries() == count || info.value_size() as usize != size_of::<Peer>() {
-        return Ok(BTreeMap::new());
+    // One of another shape altogether is refused by who compares the shapes.
+    if old.info().map_err(failed)?.max_entries() == count {
+        return Ok(None);
     }
-    let entries = of(&old, false)?.entries();
-    fs::remove_file(pin).map_err(|source| Error::Pin { path: pin.to_owned(), source })?;
-    Ok(entries)
+    Ok(Some(of(&old, false)?.entries()))
+}
+
+/// Pins an array in the place of another one, without a moment in which none is there.
+pub(super) fn replace_pin(array: &MapData, pin: &Path) -> Result<(), Error> {
+    // Not the name of a map. One that is there was left by a run that ended just here.
+    let beside = pin.with_file_name("PEERS_next");
+    super::unpin(&beside)?;
+    array.pin(&beside).map_err(|source| Error::PinMap { path: beside.clone(), source })?;
+    fs::rename(&beside, pin).map_err(|source| Error::Pin { path: pin.to_owned(), source })
 }
 
 /// Maps PEERS.
 pub(super) fn of(map: &MapData, is_writable: bool) -> Result<PeerTable, Error> {
-    use std::os::fd::AsFd as _;
-
     let failed = |source| Error::Map { map: names::PEERS, source };
     let count = map.info().map_err(failed)?.max_entries();
     let io = |error| failed(MapError::IoError(error));

@@ -18,6 +18,7 @@ use vpn_ebpf_common::{
 };
 
 use super::Error;
+use crate::pools::Pools;
 
 /// Services of the gateway itself, at most; as in the object.
 pub const SERVICES_MAX: u32 = 256;
@@ -48,7 +49,7 @@ pub struct Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
-            tunnel_addresses: 65_536,
+            tunnel_addresses: Pools::default().tunnel_addresses(),
             peers_max: 16_384,
             routes_max: 131_072,
             plants_max: 4_096,
@@ -98,10 +99,12 @@ pub(super) fn check(dir: &Path, sizes: &Sizes) -> Result<(), Error> {
         }
         let info = MapInfo::from_pin(&path).map_err(|source| Error::Map { map: name, source })?;
         let (key, value) = key_and_value(name);
+        // PEERS alone is made anew for another number of places.
+        let entries = if name == names::PEERS { info.max_entries() } else { sizes.entries(name) };
         for (what, found, wanted) in [
             ("the key size", info.key_size(), key),
             ("the value size", info.value_size(), value),
-            ("the number of entries", info.max_entries(), sizes.entries(name)),
+            ("the number of entries", info.max_entries(), entries),
         ] {
             if found != wanted {
                 return Err(Error::Shape { path, what, found, wanted });
