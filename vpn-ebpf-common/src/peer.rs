@@ -48,7 +48,7 @@ mod tests {
         let peer = Peer { id: 0x0102_0304, route_set: 0x0506_0708 };
         assert_eq!(Peer::from_word(peer.to_word()), peer);
         assert_eq!(Peer::from_word(0), Peer::NOBODY, "an array is zero before it is written");
-        // As the programs see what the agent stores.
-        assert_eq!((peer.to_word() as u32).to_le(), peer.id.to_le());
+        let bytes = peer.to_word().to_ne_bytes();
+        assert_eq!((&bytes[..4], &bytes[4..]), (&peer.id.to_ne_bytes()[..], &peer.route_set.to_ne_bytes()[..]));
     }
 }

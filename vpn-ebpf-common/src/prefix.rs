@@ -88,7 +88,26 @@ mod tests {
         assert_eq!(prefix.translate(&device), Ipv4Addr::new(10, 128, 4, 77).into());
     }
 
+    #[test]
+    fn an_address_has_one_number_in_both_families() {
+        let v4 = Prefix::new(Ipv4Addr::new(100, 64, 0, 0).into(), 96 + 16);
+        let v6 = Prefix::new(Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 0).into(), 64);
+        assert_eq!(v4.host_number(&Ipv4Addr::new(100, 64, 1, 5).into()), Some(0x105));
+        assert_eq!(v6.host_number(&Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 0x105).into()), Some(0x105));
+        assert_eq!(v4.host_number(&Ipv4Addr::new(100, 65, 1, 5).into()), None, "outside");
+        assert_eq!(v6.host_number(&Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 1, 0, 0x105).into()), None, "beyond 2³²");
+    }
+
     proptest! {
+        #[test]
+        fn a_host_number_counts_from_the_first_address(base: u128, host: u64, length in 0..=128_u32, inside: bool) {
+            let hosts = naive_host_mask(length);
+            let prefix = Prefix::new(Ipv6Addr::from_bits(base).into(), length);
+            let address = if inside { base & !hosts | u128::from(host) & hosts } else { base ^ u128::from(host) };
+            let expected = if address & !hosts == base & !hosts { u32::try_from(address & hosts).ok() } else { None };
+            prop_assert_eq!(prefix.host_number(&Ipv6Addr::from_bits(address).into()), expected);
+        }
+
         #[test]
         fn translation_and_membership_equal_the_naive_ones(base: u128, address: u128, other: u128, length in 0..=128_u32) {
             let hosts = naive_host_mask(length);
