@@ -27,8 +27,8 @@ use crate::{clock::Reading, packet::Packet};
 #[btf_map]
 static GATEWAY: Array<Gateway, 1> = Array::new();
 
-/// Host number of tunnel addresses to peer. Written by the agent, which has it mapped: an update by system call would
-/// copy byte by byte.
+/// Host number of tunnel addresses to peer. Written by the agent, which has it mapped: no system call promises to copy a
+/// value as a whole.
 #[btf_map]
 static PEERS: Array<Peer, 65_536, { BPF_F_MMAPABLE as usize }> = Array::new();
 
