@@ -67,6 +67,7 @@ mod tests {
 
     use super::*;
 
+    /// Requirements: B4.
     #[test]
     fn who_loses_a_subnet_is_told_from_who_only_changes() {
         let set = |subnets: &[u8]| subnets.iter().flat_map(|subnet| routes_of(*subnet)).collect::<RouteSet>();
