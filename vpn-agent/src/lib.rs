@@ -14,6 +14,7 @@ pub mod content;
 pub mod datapath;
 pub mod directory;
 pub mod document;
+pub mod endpoint;
 #[cfg(test)]
 mod example;
 pub mod forwarding;
@@ -21,6 +22,7 @@ mod free_space;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod moment;
 #[cfg(test)]
 mod namespace;
 pub mod policy;
@@ -33,6 +35,7 @@ pub mod special_ranges;
 pub mod state;
 pub mod status;
 pub mod tables;
+pub mod terms;
 pub mod validate;
 pub mod watch;
 pub mod wireguard;

@@ -5,7 +5,8 @@ use std::{
     net::IpAddr,
 };
 
-use vpn_ebpf_common::{Address, route::Route};
+use jiff::Timestamp;
+use vpn_ebpf_common::{Address, plant::Plant, route::Route};
 
 use super::{
     Certificate, Files, Interface, Program, Status, UplinkKind,
@@ -156,9 +157,10 @@ fn in_plants(differences: &mut Vec<String>, status: &Status, maps: &Maps) {
 /// Compares routes, not ids of sets: those of a state that was never written are not known.
 fn in_routes(differences: &mut Vec<String>, config: &Config, files: &Files, maps: &Maps) {
     let (Some(state), Some(allocations)) = (&files.state, &files.allocations) else { return };
-    let by_number = maps.plants.iter().map(|(ifindex, plant)| (plant.id, Uplink { ifindex: *ifindex, mtu: plant.mtu }));
+    let uplink = |(ifindex, plant): (&u32, &Plant)| (plant.id, Uplink::of_entry(*ifindex, plant));
+    let by_number = maps.plants.iter().map(uplink);
     let uplinks = Uplink::by_plant(allocations, &by_number.collect());
-    let policy = Policy::compile(state, &config.policy.route_roles);
+    let policy = Policy::compile(state, &config.terms(Timestamp::now()));
     let Ok(tables) = Tables::new(state, &mut allocations.clone(), &config.pools, &policy, &uplinks) else { return };
     let wanted = content(&tables, config);
     let mut equal = BTreeMap::new();
