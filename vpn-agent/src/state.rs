@@ -60,7 +60,10 @@ pub struct State {
 
 /// Routes that a user has switched off: to a plant, or to one of its real subnets; until when, or until they are
 /// switched on again.
-pub type Disabled = BTreeMap<(PlantId, Option<IpNet>), Option<Timestamp>>;
+pub type Disabled = BTreeMap<Routes, Option<Timestamp>>;
+
+/// Every route to a plant, or those to one of its real subnets.
+pub type Routes = (PlantId, Option<IpNet>);
 
 /// An organisation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

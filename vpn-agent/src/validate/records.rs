@@ -22,7 +22,7 @@ use crate::{
     moment,
     problem::Problem,
     role::Role,
-    state::{Access, Certificate, KEEPALIVE_SECONDS, Membership, Owner, Plant, Scope, Uplink, Uplinks},
+    state::{Access, Certificate, KEEPALIVE_SECONDS, Membership, Owner, Plant, Routes, Scope, Uplink, Uplinks},
 };
 
 /// What a record may refer to.
@@ -281,20 +281,15 @@ impl<K: Known> Records<'_, K> {
         &mut self,
         path: &dyn Display,
         disabled: &document::Disabled,
-    ) -> Option<(UserId, (PlantId, Option<IpNet>), Option<Timestamp>)> {
+    ) -> Option<(UserId, Routes, Option<Timestamp>)> {
         let user = self.user(&format_args!("{path}.user"), &disabled.user);
-        let route = self.route(path, &disabled.plant, disabled.subnet.as_ref());
+        let routes = self.routes(path, &disabled.plant, disabled.subnet.as_ref());
         let until = self.until(path, disabled.until.as_ref());
-        Some((user?, route?, until?))
+        Some((user?, routes?, until?))
     }
 
     /// A plant, and one of its subnets if one is named.
-    pub fn route(
-        &mut self,
-        path: &dyn Display,
-        plant: &Id,
-        subnet: Option<&document::Subnet>,
-    ) -> Option<(PlantId, Option<IpNet>)> {
+    pub fn routes(&mut self, path: &dyn Display, plant: &Id, subnet: Option<&document::Subnet>) -> Option<Routes> {
         let plant = self.plant_id(&format_args!("{path}.plant"), plant, None);
         let Some(document::Subnet(text)) = subnet else { return Some((plant?, None)) };
         let path = format_args!("{path}.subnet");
