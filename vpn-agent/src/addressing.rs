@@ -618,6 +618,7 @@ mod tests {
         assert_eq!(Allocations::read(&path).unwrap(), next);
     }
 
+    /// Requirements: C1.
     #[test]
     fn the_file_brings_everything_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -663,6 +664,7 @@ mod tests {
         }
     }
 
+    /// Requirements: A3, A4, C1.
     #[test]
     fn a_rotation_or_a_return_changes_nothing() {
         let config = config(&[]);
@@ -675,6 +677,7 @@ mod tests {
         assert_eq!(without.extended(&example::state(), &config).unwrap(), given);
     }
 
+    /// Requirements: A1.
     #[test]
     fn a_certificate_stays_with_its_user() {
         let config = config(&[]);
@@ -723,6 +726,7 @@ mod tests {
         assert!(matches!(error, Error::OtherOperator { .. }), "{error}");
     }
 
+    /// Requirements: G4.
     #[test]
     fn an_exhausted_pool_is_named_with_its_size() {
         let given = |changes: &[(&str, &str)], document: &Value| {
@@ -760,6 +764,7 @@ mod tests {
         assert_eq!(given.plants()["south"].id, 2, "an interface of the host's needs no port");
     }
 
+    /// Requirements: A4, C1.
     #[test]
     fn a_pool_may_grow_but_not_move() {
         let mut document = example::json();
@@ -779,6 +784,7 @@ mod tests {
         }
     }
 
+    /// Requirements: A4.
     #[test]
     fn ipv6_tunnel_addresses_stay() {
         let document = example::json();
@@ -805,6 +811,7 @@ mod tests {
         assert!(error.starts_with("pools.tunnel: begins at 100.64.0.0, but began at 100.65.0.0"), "{error}");
     }
 
+    /// Requirements: C5.
     #[test]
     fn the_id_of_a_route_set_is_not_used_again() {
         let mut given = Allocations::default();
@@ -820,6 +827,7 @@ mod tests {
     }
 
     proptest! {
+        /// Requirements: A4, C1.
         #[test]
         fn whatever_the_states_were_nothing_moves_and_nothing_meets(states in vec(documents(), 1..6)) {
             let config = config(&[]);

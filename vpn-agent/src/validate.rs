@@ -139,6 +139,7 @@ mod tests {
     }
 
     /// One mistake at a time: where it is made, what is put there, and the start and a part of the answer.
+    /// Requirements: A1, G4.
     #[test]
     fn every_rule_names_the_field_and_what_is_allowed() {
         let other_key = example::key(77);
@@ -329,7 +330,7 @@ mod tests {
                 "/plants/0/uplink",
                 json!({"kind": "dial", "public_key": example::key(9), "endpoint": "site.example"}),
                 "plants[0].uplink.endpoint",
-                "use a host and a port",
+                "a colon and a port from 1 to 65535",
             ),
             (
                 "/plants/0/uplink",
@@ -452,6 +453,7 @@ mod tests {
         }
     }
 
+    /// Requirements: G4.
     #[test]
     fn records_listed_twice_are_named() {
         for list in ["memberships", "roles", "cooperations"] {
@@ -465,6 +467,7 @@ mod tests {
         }
     }
 
+    /// Requirements: G4.
     #[test]
     fn all_problems_of_a_pass_are_listed() {
         let content = problems_with(&[
@@ -494,6 +497,7 @@ mod tests {
         assert_eq!(paths, ["plants[0].subnets", "users[0].name", "roles[1].role", "extra"]);
     }
 
+    /// Requirements: G4.
     #[test]
     fn what_is_not_a_document_says_where_it_stops() {
         let error = |text: &str| State::parse(text.as_bytes()).unwrap_err().to_string();

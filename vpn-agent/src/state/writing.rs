@@ -27,7 +27,7 @@ impl State {
                 .iter()
                 .map(|(id, owner)| document::Portfolio { id: text(id), organisation: text(owner) })
                 .collect(),
-            plants: self.plants.iter().map(|(id, plant)| plant_record(id, plant)).collect(),
+            plants: self.plants.iter().map(|(id, plant)| plant.to_record(id)).collect(),
             users: self
                 .users
                 .iter()
@@ -95,18 +95,22 @@ impl State {
     }
 }
 
-fn plant_record(id: &PlantId, plant: &Plant) -> document::Plant {
-    let (uplink, uplinks) = match &plant.uplinks {
-        Uplinks::Everywhere(uplink) => (Some(uplink_record(uplink)), None),
-        Uplinks::Regions(uplinks) => (None, Some(regional(uplinks))),
-    };
-    document::Plant {
-        id: text(id),
-        organisation: text(&plant.organisation),
-        portfolio: plant.portfolio.as_ref().map(text),
-        subnets: plant.subnets.iter().copied().map(subnet_text).collect(),
-        uplink,
-        uplinks,
+impl Plant {
+    /// The record of this plant in a document.
+    #[must_use]
+    pub fn to_record(&self, id: &PlantId) -> document::Plant {
+        let (uplink, uplinks) = match &self.uplinks {
+            Uplinks::Everywhere(uplink) => (Some(uplink_record(uplink)), None),
+            Uplinks::Regions(uplinks) => (None, Some(regional(uplinks))),
+        };
+        document::Plant {
+            id: text(id),
+            organisation: text(&self.organisation),
+            portfolio: self.portfolio.as_ref().map(text),
+            subnets: self.subnets.iter().copied().map(subnet_text).collect(),
+            uplink,
+            uplinks,
+        }
     }
 }
 
