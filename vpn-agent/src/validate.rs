@@ -330,7 +330,7 @@ mod tests {
                 "/plants/0/uplink",
                 json!({"kind": "dial", "public_key": example::key(9), "endpoint": "site.example"}),
                 "plants[0].uplink.endpoint",
-                "a colon and a port from 1 to 65535",
+                "use a host and a port",
             ),
             (
                 "/plants/0/uplink",
