@@ -7,7 +7,6 @@ mod text;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
@@ -23,6 +22,7 @@ use crate::{
     config::Config,
     datapath::read::FillLevel,
     key::PublicKey,
+    source,
     state::{State, Uplink},
     wireguard::{Error, Peer},
 };
@@ -249,13 +249,13 @@ impl Files {
             Ok(borrowed) => files.borrowed = borrowed,
             Err(error) => files.problems.push(error.to_string()),
         }
-        let name = config.state.display();
-        match fs::read(&config.state) {
-            Ok(text) => match State::parse(&text) {
-                Ok(state) => files.state = Some(state),
-                Err(found) => files.problems.extend(found.list().iter().map(|problem| format!("{name}: {problem}"))),
-            },
-            Err(error) => files.problems.push(format!("{name}: {error}")),
+        match source::current(config) {
+            Ok(state) => files.state = Some(state),
+            Err(source::Error::Content { path, problems }) => {
+                let name = path.display();
+                files.problems.extend(problems.list().iter().map(|problem| format!("{name}: {problem}")));
+            }
+            Err(error) => files.problems.push(error.to_string()),
         }
         files
     }
