@@ -60,7 +60,7 @@ impl Datapath {
     }
 
     /// Has the next packet of every flow look at PLANTS and SERVICES again.
-    fn count_generation(&mut self) -> Result<(), Error> {
+    pub(super) fn count_generation(&mut self) -> Result<(), Error> {
         match self.gateway()? {
             Some(gateway) => self.configure(&gateway),
             None => Ok(()),
@@ -173,7 +173,10 @@ impl Datapath {
     }
 
     /// One by one: freeing a large trie as a whole can hold a CPU for seconds.
-    fn remove_routes<'a>(&mut self, keys: impl Iterator<Item = &'a (u32, Address, u32)>) -> Result<usize, Error> {
+    pub(super) fn remove_routes<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a (u32, Address, u32)>,
+    ) -> Result<usize, Error> {
         let failed = |source| Error::Map { map: names::ROUTES, source };
         let mut map = LpmTrie::<_, RouteKey, Route>::try_from(self.map_mut(names::ROUTES)).map_err(failed)?;
         let mut count = 0;
@@ -185,7 +188,7 @@ impl Datapath {
     }
 
     /// Adds and changes entries of a hash map; also gives the keys that should not be there.
-    fn set<K: Pod + Ord, V: Pod + PartialEq>(
+    pub(super) fn set<K: Pod + Ord, V: Pod + PartialEq>(
         &mut self,
         name: &'static str,
         setting: &'static str,
@@ -204,7 +207,7 @@ impl Datapath {
         Ok((count, old.into_keys().filter(|key| !wanted.contains_key(key)).collect()))
     }
 
-    fn remove<K: Pod, V: Pod>(&mut self, name: &'static str, keys: &BTreeSet<K>) -> Result<usize, Error> {
+    pub(super) fn remove<K: Pod, V: Pod>(&mut self, name: &'static str, keys: &BTreeSet<K>) -> Result<usize, Error> {
         let failed = |source| Error::Map { map: name, source };
         let mut map = HashMap::<_, K, V>::try_from(self.map_mut(name)).map_err(failed)?;
         for key in keys {
@@ -214,12 +217,12 @@ impl Datapath {
     }
 }
 
-fn trie_key((set, destination, bits): (u32, Address, u32)) -> Key<RouteKey> {
+pub(super) fn trie_key((set, destination, bits): (u32, Address, u32)) -> Key<RouteKey> {
     Key::new(SET_BITS + bits, RouteKey { set, destination })
 }
 
 /// `E2BIG` from a hash map and `ENOSPC` from a trie say that it is full.
-fn full_or(source: MapError, map: &'static str, setting: &'static str, wanted: usize) -> Error {
+pub(super) fn full_or(source: MapError, map: &'static str, setting: &'static str, wanted: usize) -> Error {
     match &source {
         MapError::SyscallError(error) if matches!(error.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC)) => {
             Error::Full { map, wanted, setting }

@@ -26,7 +26,9 @@ pub mod hook;
 mod link;
 pub mod peers;
 pub mod read;
+pub mod repair;
 mod shape;
+mod walk;
 pub mod withdraw;
 
 use self::hook::Hook;
