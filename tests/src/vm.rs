@@ -3,6 +3,7 @@
 //! The guest has no disk and no state. It boots in a few seconds without hardware virtualisation, on any kernel
 //! of the host and without root.
 
+mod emulator;
 mod host;
 mod initramfs;
 mod kernel;

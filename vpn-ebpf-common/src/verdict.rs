@@ -87,6 +87,8 @@ verdicts! {
     FlowMoved = "flow-moved",
     /// The user already talks to this device under its other address, from the same port.
     AddressInUse = "address-in-use",
+    /// By a real address, inside a TCP connection that has no flow; it may have been one with another plant.
+    NoConnection = "no-connection",
     /// More new flows in a second than a peer may open.
     PeerRate = "peer-rate",
     /// The peer has as many live flows as it may have.

@@ -4,8 +4,10 @@
 use vpn_ebpf_common::{
     Address, Verdict,
     flow::{Age, Flow, FlowKey},
-    gateway::FORWARD_UNRECORDED,
+    gateway::{FORWARD_UNRECORDED, Gateway},
+    protocol,
     service::ServiceKey,
+    tcp,
 };
 
 use crate::{
@@ -15,7 +17,7 @@ use crate::{
     limits::Account,
     maps::{self, Scratch},
     mss,
-    packet::Part,
+    packet::{Packet, Part},
     rewrite,
     users::Attempt,
 };
@@ -88,10 +90,28 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), 
     } else if packet.part == Part::Later {
         return Err(Verdict::Fragment);
     }
+    if is_inside_connection(packet) && flow.device.is(&key.addressed) && !may_join_connections(gateway, hop) {
+        return Err(Verdict::NoConnection);
+    }
     if !other.is(&key.addressed) && is_in_use(&FlowKey { addressed: other, ..*key }, now) {
         return Err(Verdict::AddressInUse);
     }
     open(attempt, key, flow, replaces)
+}
+
+/// Whether it is of TCP and does not open a connection.
+#[inline(always)]
+const fn is_inside_connection(packet: &Packet) -> bool {
+    packet.protocol == protocol::TCP && packet.tcp_flags & (tcp::SYN | tcp::ACK) != tcp::SYN
+}
+
+/// Whether a segment that does not open a connection may open a flow by a real address. It may not where several plants
+/// can have that address: a user's priority may have changed, and the segment be meant for the plant that had it before
+/// (requirement C5). A virtual address always leads to one plant, so that a connection by it outlives its flow.
+#[inline(always)]
+const fn may_join_connections(gateway: &Gateway, hop: &Hop) -> bool {
+    // Connections that are not recorded have no flow that their segments could be in.
+    hop.interface == HOST || gateway.options & FORWARD_UNRECORDED != 0
 }
 
 /// Opens a flow within the peer's limits; `replaces` if another one under the same key is over.

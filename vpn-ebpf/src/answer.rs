@@ -97,6 +97,7 @@ impl<'a> Question<'a> {
             // Communication administratively prohibited.
             Verdict::NoRoute
             | Verdict::AddressInUse
+            | Verdict::NoConnection
             | Verdict::PeerFlows
             | Verdict::FlowsFull
             | Verdict::ClosedFull

@@ -13,6 +13,7 @@ use debian::Debian;
 mod clickhouse;
 mod compiler;
 mod debian;
+mod emulator;
 mod kernels;
 mod linker;
 mod partial;
@@ -30,8 +31,8 @@ pub fn run() -> Result<()> {
     fs::create_dir_all(&cache)
         .with_context(|| format!("create {}; set VPN_CACHE to another place", cache.display()))?;
 
-    let steps: [fn(&mut Debian, &Path) -> Result<()>; 5] =
-        [debian::ensure_tools, linker::ensure, compiler::ensure, kernels::ensure, clickhouse::ensure];
+    let steps: [fn(&mut Debian, &Path) -> Result<()>; 6] =
+        [debian::ensure_tools, emulator::ensure, linker::ensure, compiler::ensure, kernels::ensure, clickhouse::ensure];
     let mut debian = Debian::default();
     let mut missing = 0;
     for step in steps {

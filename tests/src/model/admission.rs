@@ -7,6 +7,8 @@ use vpn_ebpf_common::{
     flow::{Age, ClosedKey, Flow, FlowKey, Traffic},
     gateway::FORWARD_UNRECORDED,
     peer::Peer,
+    protocol::TCP,
+    tcp,
     usage::second,
 };
 
@@ -118,6 +120,11 @@ impl Model {
             return Err(Verdict::Fragment.into());
         }
         if let Some(subnet) = &resolved.subnet {
+            let is_real = resolved.device == key.addressed.to_ip();
+            let opens = parsed.protocol != TCP || parsed.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
+            if is_real && !opens && self.topology.options & FORWARD_UNRECORDED == 0 {
+                return Err(Verdict::NoConnection.into());
+            }
             let other = FlowKey { addressed: subnet.other_address(key.addressed.to_ip()).into(), ..*key };
             if other != *key && self.records.flows.get(&other).is_some_and(|flow| flow.age(now) != Age::Over) {
                 return Err(Verdict::AddressInUse.into());

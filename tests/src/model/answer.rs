@@ -51,6 +51,7 @@ impl Model {
             Verdict::TooBig => ((3, 4), (2, 0)),
             Verdict::NoRoute
             | Verdict::AddressInUse
+            | Verdict::NoConnection
             | Verdict::PeerFlows
             | Verdict::FlowsFull
             | Verdict::ClosedFull

@@ -17,8 +17,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::cache;
+
 use super::{
-    host,
+    emulator, host,
     initramfs::Initramfs,
     kernel::{self, Kernel},
 };
@@ -165,7 +167,7 @@ impl Machine {
     }
 
     fn qemu(&self, accelerator: Accelerator, directory: &Path, report: &Path) -> Command {
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let mut qemu = emulator::command(&cache::cache_dir());
         match accelerator {
             // Its complaints concern nobody: emulation is tried next.
             Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]).stderr(Stdio::null()),
@@ -314,7 +316,7 @@ impl Guest {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .context("start qemu-system-x86_64; `cargo xtask setup` installs it")?;
+            .context("start qemu-system-x86_64; `cargo xtask setup` provides it")?;
         Ok(Self { qemu })
     }
 

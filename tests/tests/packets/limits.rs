@@ -79,6 +79,8 @@ fn answered(family: Family) -> Vec<Case> {
                 change(pair, answer_refusals);
             },
         ),
+        to_user("no connection", tcp(family.out_real(), b""), Verdict::NoConnection, PROHIBITED, 0)
+            .given(|pair| change(pair, answer_refusals)),
         to_user("no flow at all", udp(out, b""), Verdict::PeerFlows, PROHIBITED, 0).given(|pair| {
             change(pair, answer_refusals);
             change(pair, |topology| topology.limits.live_flows = 0);

@@ -4,9 +4,10 @@ use etherparse::IpDscp;
 use vpn_ebpf_common::{
     Verdict,
     flow::ClosedKey,
+    gateway::FORWARD_UNRECORDED,
     names::USERS,
     protocol::{TCP, UDP},
-    tcp::SYN,
+    tcp::{ACK, SYN},
 };
 use vpn_tests::{
     by_hand::{OTHER_SET, SERVICE_PORT, UPLINK},
@@ -55,7 +56,12 @@ fn forwarded(family: Family) -> Vec<Case> {
         forwarded("echo request", echo_request(out, &[7; 56])),
         forwarded("as large as the uplink takes", udp(out, &full)),
         forwarded("two hops left", with_hops(&request, 2)),
-        forwarded("by the real address", tcp(family.out_real(), b"x")),
+        forwarded("by the real address", udp(family.out_real(), b"x")),
+        forwarded("a connection by the real address", segment(family.out_real(), SYN, &[], b"")),
+        forwarded("inside a connection by the real address", tcp(family.out_real(), b"x"))
+            .given(move |pair| play(pair, USERS, &segment(family.out_real(), SYN, &[], b""))),
+        forwarded("inside a connection that is not known, without records", tcp(family.out_real(), b"x"))
+            .given(|pair| change(pair, |topology| topology.options |= FORWARD_UNRECORDED)),
         forwarded("several segments in one", tcp(out, &[1; 2_400])).coalesced(2, 1_200),
         forwarded("segments as large as the uplink takes", tcp(out, &[1; 2_600]))
             .coalesced(2, 1_400 - family.header() as u32),
@@ -162,14 +168,15 @@ fn refused(family: Family) -> Vec<Case> {
 /// The two addresses of a device, and one that becomes another device's.
 fn addresses(family: Family) -> Vec<Case> {
     let Family { source, real, .. } = family;
-    let (by_virtual, by_real) = (tcp(family.out(), b""), tcp(family.out_real(), b""));
+    let by_virtual = tcp(family.out(), b"");
+    let [opens, answers, inside] = [SYN, SYN | ACK, ACK].map(|flags| segment(family.out_real(), flags, &[], b""));
     let open = {
         let by_virtual = by_virtual.clone();
         move |pair: &mut Pair| play(pair, USERS, &by_virtual)
     };
     let open_real = {
-        let by_real = by_real.clone();
-        move |pair: &mut Pair| play(pair, USERS, &by_real)
+        let opens = opens.clone();
+        move |pair: &mut Pair| play(pair, USERS, &opens)
     };
     let move_real = {
         let open_real = open_real.clone();
@@ -180,7 +187,7 @@ fn addresses(family: Family) -> Vec<Case> {
     };
     let key_real = family.key_real(TCP);
     vec![
-        dropped("an address that leads elsewhere now", by_real.clone(), Verdict::FlowMoved).given(move_real.clone()),
+        dropped("an address that leads elsewhere now", inside.clone(), Verdict::FlowMoved).given(move_real.clone()),
         dropped("an address that leads to another device of the plant", by_virtual.clone(), Verdict::FlowMoved).given(
             {
                 let open = open.clone();
@@ -190,14 +197,22 @@ fn addresses(family: Family) -> Vec<Case> {
                 }
             },
         ),
-        dropped("just after that", by_real.clone(), Verdict::FlowIdle).given({
-            let open_real = open_real.clone();
+        dropped("just after that", inside.clone(), Verdict::FlowIdle).given({
+            let (move_real, open_real) = (move_real.clone(), open_real.clone());
             move |pair| {
                 move_real(pair);
                 open_real(pair);
             }
         }),
-        dropped("the real address beside the virtual one", by_real, Verdict::AddressInUse).given(open),
+        dropped("after that, of the connection with the other device", inside.clone(), Verdict::NoConnection).given({
+            move |pair| {
+                move_real(pair);
+                end(pair, key_real);
+            }
+        }),
+        dropped("a connection by the real address that is not known", inside, Verdict::NoConnection),
+        dropped("half a connection by the real address", answers, Verdict::NoConnection),
+        dropped("the real address beside the virtual one", opens, Verdict::AddressInUse).given(open),
         dropped("the virtual address beside the real one", by_virtual.clone(), Verdict::AddressInUse)
             .given(open_real.clone()),
         dropped("while the other one settles", by_virtual.clone(), Verdict::AddressInUse).given({

@@ -34,7 +34,7 @@ fn open(family: Family) -> impl Fn(&mut Pair) + Copy {
 
 fn open_real(family: Family) -> impl Fn(&mut Pair) + Copy {
     let out = family.out_real();
-    move |pair| play(pair, USERS, &tcp(out, b"open"))
+    move |pair| play(pair, USERS, &segment(out, SYN, &[], b"open"))
 }
 
 fn forwarded(family: Family) -> Vec<Case> {

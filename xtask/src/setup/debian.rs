@@ -18,13 +18,12 @@ pub struct Package {
     pub why: &'static str,
 }
 
-const TOOLS: [Package; 17] = [
+const TOOLS: [Package; 16] = [
     Package { name: "gcc", why: "Rust links its programs with it" },
     Package { name: "libc6-dev", why: "Rust links its programs against it" },
     Package { name: "ca-certificates", why: "downloads are checked with them" },
     Package { name: "xz-utils", why: "kernel modules are compressed with it" },
     Package { name: "kmod", why: "it knows which kernel modules WireGuard needs" },
-    Package { name: "qemu-system-x86", why: "tests and demo boot kernels with WireGuard in it" },
     Package { name: "busybox-static", why: "it is the shell of the test machines" },
     Package { name: "iproute2", why: "tests and demo configure networks with ip" },
     Package { name: "wireguard-tools", why: "tests and demo play WireGuard clients with wg" },
