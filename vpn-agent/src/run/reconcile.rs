@@ -343,7 +343,7 @@ impl Host {
             Entries::between(content.peers.range(from..to), &has, |number| content.peers.contains_key(number));
         if !entries.is_empty() {
             let result = self.datapath.repair_peers(&entries.set, &entries.remove);
-            let pools = self.config.pools.clone();
+            let pools = self.config.pools;
             self.report(entries.findings(names::PEERS, |number| pools.tunnel_of(*number).to_string()), result);
         }
         Ok(Some(if is_last { Part::Routes { after: None } } else { Part::Peers { from: to } }))
@@ -460,11 +460,7 @@ mod tests {
                 (PEERS, |host| set_peer(host, 2, Peer { id: 1, route_set: 2 }), "missing or changed: 100.64.0.2"),
                 (PEERS, |host| set_peer(host, 2, Peer::NOBODY), "missing or changed: 100.64.0.2"),
                 (PEERS, |host| set_peer(host, 40_000, Peer { id: 9, route_set: 2 }), "nobody's: 100.64.156.64"),
-                (
-                    ROUTES,
-                    |host| remove_routes(host, |_| true),
-                    "missing or changed: 10.128.0.0/24 of route set 1, 192",
-                ),
+                (ROUTES, |host| remove_routes(host, |_| true), "missing or changed: 10.128.0.0/24 of route set 1, 192"),
                 (
                     ROUTES,
                     |host| put_route(host, |mut route| (route.egress = 77, route).1),
