@@ -198,6 +198,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: A6, C1.
     fn ping_both(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for (plant, size) in [("north", 56_u64), ("south", 1_000)] {
@@ -212,6 +213,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: A6, C1.
     fn download_from_both(&mut self) -> Result<Vec<String>> {
         let (north, south) = (self.virtual_address("north")?, self.virtual_address("south")?);
         let user = &self.user_a.namespace;
@@ -229,6 +231,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: A6, C1.
     fn read_registers(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for (plant, registers) in [("north", NORTH_REGISTERS), ("south", SOUTH_REGISTERS)] {
@@ -251,6 +254,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: A6, C1.
     fn exchange_datagrams(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for (plant, count) in [("north", 20_u64), ("south", 30)] {
@@ -276,6 +280,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: C2.
     fn use_real_address(&mut self) -> Result<Vec<String>> {
         let done = Download::start(&self.user_a.namespace, &self.folder, "north", DEVICE)?.finish()?;
         equal("content", fs::read(&done.file)? == blob("north", BLOB), true)?;
@@ -285,6 +290,7 @@ impl Job {
         )])
     }
 
+    /// Requirements: B1, B2.
     fn refuse_user_b(&mut self) -> Result<Vec<String>> {
         let (north, south) = (self.virtual_address("north")?, self.virtual_address("south")?);
         let done = Download::start(&self.user_b.namespace, &self.folder, "north", north)?.finish()?;
@@ -298,6 +304,7 @@ impl Job {
         Ok(vec![format!("{south} at south: no answer to curl, ping, or a scan of three ports")])
     }
 
+    /// Requirements: D4.
     fn try_from_plant(&mut self) -> Result<()> {
         let user: Ipv4Addr = self.tunnel_ip("user-a")?;
         let [_, _, c, d] = user.octets();
@@ -312,6 +319,7 @@ impl Job {
         Ok(())
     }
 
+    /// Requirements: G3.
     fn detach_and_attach(&mut self) -> Result<Vec<String>> {
         let (north, south) = (self.virtual_address("north")?, self.virtual_address("south")?);
         // Counted where packets would arrive, since without programs nothing on the gateway counts.
@@ -334,6 +342,7 @@ impl Job {
         Ok(vec!["detached: 7 attempts of both users failed, no packet reached a device".into()])
     }
 
+    /// Requirements: A4, B4.
     fn lose_role(&mut self) -> Result<Vec<String>> {
         let north = self.virtual_address("north")?;
         let user_b_before = self.user_b.namespace.run(&format!("busybox ping -c 1 -W 5 {north}"));
@@ -373,6 +382,7 @@ impl Job {
         )])
     }
 
+    /// Requirements: G4.
     fn try_bad_state(&mut self) -> Result<Vec<String>> {
         let mut bad = state(3, [&self.user_a, &self.user_b], [&self.north, &self.south], true);
         bad["plants"][1]["subnets"][0] = json!("192.168.1.5/24");
@@ -392,6 +402,7 @@ impl Job {
         Ok(said.lines().map(str::to_owned).collect())
     }
 
+    /// Requirements: F4, F8.
     fn compare_with_kernel(&mut self) -> Result<Vec<String>> {
         wait_for("ClickHouse has every flow as the kernel has it", Duration::from_secs(30), || {
             let kernel = self.gateway.maps()?.flows()?;
@@ -416,6 +427,7 @@ impl Job {
         })
     }
 
+    /// Requirements: F3, F4.
     fn compare_with_tools(&mut self) -> Result<Vec<String>> {
         let rows = self.audit.flows()?;
         let mut matched = Vec::new();
@@ -436,6 +448,7 @@ impl Job {
         Ok(vec![format!("{} connections of curl, mbpoll, ping and the UDP client, to the byte", matched.len())])
     }
 
+    /// Requirements: F3, F5.
     fn show_audit(&mut self) -> Result<Vec<String>> {
         let denied = self.audit.denials()?;
         let refused = |protocol: &str| {

@@ -36,6 +36,7 @@ const LOSES: &str = "100.64.0.3";
 const GOES: &str = "100.64.0.4";
 const COMES: &str = "100.64.0.5";
 
+/// Requirements: B4.
 #[test]
 fn what_is_taken_away_does_not_wait_for_what_does_not_fit() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -53,6 +54,7 @@ fn what_is_taken_away_does_not_wait_for_what_does_not_fit() {
     );
 }
 
+/// Requirements: B4.
 #[test]
 fn plants_that_do_not_fit_hold_nothing_back_either() {
     let mut datapath = Datapath::for_test_runs(None, &Sizes { plants_max: 1, ..sizes() }).unwrap();
@@ -67,6 +69,7 @@ fn plants_that_do_not_fit_hold_nothing_back_either() {
     assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 2)]);
 }
 
+/// Requirements: B4, C5.
 #[test]
 fn who_loses_and_cannot_get_the_rest_gets_nothing_until_it_fits() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -85,6 +88,7 @@ fn who_loses_and_cannot_get_the_rest_gets_nothing_until_it_fits() {
     assert_eq!((routes(&datapath, 3), routes(&datapath, 4)), (0, 29));
 }
 
+/// Requirements: B4.
 #[test]
 fn an_id_that_is_not_on_disk_is_not_used() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -95,6 +99,7 @@ fn an_id_that_is_not_on_disk_is_not_used() {
     assert_eq!(routes(&datapath, 2), 0);
 }
 
+/// Requirements: B4.
 #[test]
 fn withdrawing_adds_nothing_for_anybody() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -110,6 +115,7 @@ fn withdrawing_adds_nothing_for_anybody() {
     assert_eq!(peers(&datapath), [(LOSES, 1)]);
 }
 
+/// Requirements: B4.
 #[test]
 fn what_flows_depend_on_counts_the_generation() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -155,6 +161,7 @@ fn accounts_go_with_their_peers() {
     assert_eq!(datapath.released().unwrap().into_keys().collect::<Vec<_>>(), [1]);
 }
 
+/// Requirements: G3.
 #[test]
 fn detaching_is_at_once_and_not_undone_by_the_running_agent() {
     let pins = Pins::new();
@@ -207,6 +214,7 @@ fn attach_and_detach(pins: &Path) {
     assert_eq!(link().program, Some(id), "the pin of the old device is replaced");
 }
 
+/// Requirements: G5.
 #[test]
 fn fill_levels_are_counted_from_the_pins() {
     let pins = Pins::new();
@@ -252,6 +260,7 @@ fn peers_stay_when_the_pool_of_their_addresses_grows() {
 }
 
 /// The agent itself, on kernel WireGuard. The states are the plot of [`SCENARIO`].
+/// Requirements: A3, B4, G3.
 #[test]
 fn the_agent_stays_closed_whatever_happens_to_it() {
     let test = "the_agent_stays_closed_whatever_happens_to_it";

@@ -41,6 +41,7 @@ const UPGRADES: usize = 12;
 /// Flows that go on meanwhile, by the user's port.
 const PORTS: std::ops::Range<u16> = 40_000..40_008;
 
+/// Requirements: F8, G3.
 #[test]
 fn programs_are_replaced_without_losing_a_packet_a_flow_or_a_count() {
     let pins = Pins::new();

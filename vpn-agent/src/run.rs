@@ -663,6 +663,7 @@ mod tests {
         assert!(lock(&path).is_ok());
     }
 
+    /// Requirements: G4.
     #[test]
     fn a_state_that_cannot_be_used_is_none() {
         let path = Path::new("state.json");

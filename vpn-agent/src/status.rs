@@ -507,6 +507,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1000)
     }
 
+    /// Requirements: G5.
     #[test]
     fn a_gateway_in_order_is_shown_in_full_and_differs_in_nothing() {
         let (config, files, kernel) = example_gateway();
@@ -557,6 +558,7 @@ maps
         assert_eq!(json["plants"][0]["subnets"][0]["virtual"], "10.128.0.0/24");
     }
 
+    /// Requirements: G5.
     #[test]
     fn the_last_repairs_are_shown() {
         let (config, mut files, kernel) = example_gateway();

@@ -147,6 +147,7 @@ mod tests {
 
     use super::*;
 
+    /// Requirements: B4.
     #[test]
     fn who_loses_a_subnet_is_told_from_who_only_changes() {
         // Set 1 has subnets 1 and 2 in the kernel.
