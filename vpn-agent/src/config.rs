@@ -544,7 +544,7 @@ mod tests {
             ("[pools]\nsource6 = \"fd00::/72\"", "pools.source6", "as long as pools.tunnel6"),
             ("[pools]\ntunnel6 = \"fd00::/113\"\nsource6 = \"fd01::/113\"", "pools.tunnel6", "at most 112"),
             ("[plants]\nlisten_port_base = 51820", "plants.listen_port_base", "use more than users.listen_port"),
-            ("[plants]\nendpoint = 'a:1'", "plants.endpoint", "use a DNS name"),
+            ("[plants]\nendpoint = 'a:1'", "plants.endpoint", "use a name such as"),
             ("[plants]\nmtu = 900", "plants.mtu", "use 1280 to 8920"),
             ("[policy]\nroute_roles = [\"boss\"]", "policy.route_roles[0]", "`technical-manager`"),
             ("[datapath]\nflows_max = 0", "datapath.flows_max", "use 1024 to"),

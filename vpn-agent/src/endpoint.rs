@@ -1,116 +1,120 @@
-//! Where something is reached over the Internet: a host by its name or address, and a port.
+//! Where a WireGuard endpoint listens: a host, by name or address, and a UDP port.
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name of a host, in bytes (RFC 1035, 2.3.4).
+/// The pattern of every endpoint, as a regular expression.
+pub const PATTERN: &str = r"^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
+
+/// The longest name of a host, in bytes (RFC 1035).
 const MAX_NAME: usize = 253;
 
-/// The longest part of one between dots.
+/// The longest part of a name between two dots, in bytes.
 const MAX_LABEL: usize = 63;
 
-/// A host of the Internet: a DNS name, or an address.
+/// A name, or an address of either family without brackets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Host {
-    /// A name, as it was written.
-    Name(String),
-    /// An address.
-    Address(IpAddr),
-}
+pub struct Host(String);
 
-/// A host of the Internet and a port of it.
+/// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
-    /// The host.
-    pub host: Host,
-    /// The port; not zero.
-    pub port: u16,
+    host: Host,
+    port: u16,
 }
 
-/// A text that is no host.
+/// A text that is not a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no host; use a DNS name such as \"gateway.example\", or an IP address")]
+#[error("{0:?} is not a host; use a name such as \"gateway.example\", or an IP address, without a port")]
 pub struct NotAHost(String);
 
-/// A text that is no endpoint.
+/// A text that is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no endpoint; use a DNS name or an IP address, a colon and a port from 1 to 65535, such as \
-     \"gateway.example:51820\" or \"[2001:db8::1]:51820\""
+    "{0:?} is not an endpoint; use a host and a port from 1 to 65535, such as \"site.example:51820\", \
+     \"192.0.2.1:51820\" or \"[2001:db8::1]:51820\""
 )]
 pub struct NotAnEndpoint(String);
+
+impl Endpoint {
+    /// This port of `host`. Port 0 is none, and stands for whatever the kernel chooses.
+    #[must_use]
+    pub const fn new(host: Host, port: u16) -> Self {
+        Self { host, port }
+    }
+
+    /// A name, or an address of either family without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host.0
+    }
+
+    /// The UDP port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
 
 impl FromStr for Host {
     type Err = NotAHost;
 
     fn from_str(text: &str) -> Result<Self, NotAHost> {
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if let Some(bare) = bare {
-            let address = bare.parse::<Ipv6Addr>().map_err(|_| NotAHost(text.to_owned()))?;
-            return Ok(Self::Address(address.into()));
+        if let Ok(address) = text.parse::<Ipv6Addr>() {
+            return Ok(Self(address.to_string()));
         }
-        match text.parse() {
-            Ok(address) => Ok(Self::Address(address)),
-            Err(_) if is_name(text) => Ok(Self::Name(text.to_owned())),
-            Err(_) => Err(NotAHost(text.to_owned())),
-        }
+        if is_host(text) { Ok(Self(text.to_owned())) } else { Err(NotAHost(text.to_owned())) }
     }
-}
-
-/// Letters, digits and inner hyphens between dots, as host names have them. The last part is not all digits, or a
-/// mistyped address would be a name.
-fn is_name(text: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=MAX_LABEL).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let last = text.rsplit('.').next().unwrap_or_default();
-    text.len() <= MAX_NAME && text.split('.').all(is_label) && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl FromStr for Endpoint {
     type Err = NotAnEndpoint;
 
     fn from_str(text: &str) -> Result<Self, NotAnEndpoint> {
-        let not_one = || NotAnEndpoint(text.to_owned());
-        let (host, port) = text.rsplit_once(':').ok_or_else(not_one)?;
-        // Without brackets, the last group of an IPv6 address would be taken for the port.
-        if host.contains(':') && !host.starts_with('[') {
-            return Err(not_one());
-        }
-        let is_plain = port.bytes().all(|byte| byte.is_ascii_digit());
-        match (host.parse(), port.parse()) {
-            (Ok(host), Ok(port)) if port != 0 && is_plain => Ok(Self { host, port }),
-            _ => Err(not_one()),
-        }
+        let parsed = || {
+            let (host, port) = text.rsplit_once(':')?;
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            let port = port.parse().ok().filter(|port| is_number && *port != 0)?;
+            let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+                Some(address) => address.parse::<Ipv6Addr>().ok()?.to_string(),
+                None if is_host(host) => host.to_owned(),
+                None => return None,
+            };
+            Some(Self { host: Host(host), port })
+        };
+        parsed().ok_or_else(|| NotAnEndpoint(text.to_owned()))
     }
+}
+
+/// What has only digits and dots is meant to be an address.
+fn is_host(host: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return host.parse::<Ipv4Addr>().is_ok();
+    }
+    host.len() <= MAX_NAME && host.split('.').all(is_label)
 }
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Address(address) => address.fmt(f),
-        }
+        f.write_str(&self.0)
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
-        match host {
-            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]:{port}"),
-            host => write!(f, "{host}:{port}"),
-        }
+        if host.0.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
@@ -132,7 +136,7 @@ impl TryFrom<String> for Endpoint {
 
 impl From<Host> for String {
     fn from(host: Host) -> Self {
-        host.to_string()
+        host.0
     }
 }
 
@@ -147,44 +151,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_addresses_of_both_families_are_endpoints() {
-        for text in ["gateway.example:51820", "a:1", "192.0.2.1:65535", "[2001:db8::1]:51820", "xn--9ca.example:7"] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+    fn an_endpoint_is_written_as_it_was_read() {
+        for text in ["site.example:51820", "192.0.2.1:1", "[2001:db8::1]:65535", "router_7:51820"] {
+            let endpoint = text.parse::<Endpoint>().unwrap();
+            assert_eq!(endpoint.to_string(), text);
         }
-        for (text, host) in [("[2001:db8::1]", "2001:db8::1"), ("2001:DB8::1", "2001:db8::1"), ("gw-1.eu", "gw-1.eu")] {
-            assert_eq!(text.parse::<Host>().unwrap().to_string(), host);
+        let endpoint = "[2001:DB8:0::1]:7".parse::<Endpoint>().unwrap();
+        assert_eq!(
+            (endpoint.host(), endpoint.port(), endpoint.to_string()),
+            ("2001:db8::1", 7, "[2001:db8::1]:7".into())
+        );
+    }
+
+    #[test]
+    fn a_host_with_a_port_is_an_endpoint() {
+        for (host, endpoint) in
+            [("gateway.example", "gateway.example:7"), ("192.0.2.1", "192.0.2.1:7"), ("2001:DB8::1", "[2001:db8::1]:7")]
+        {
+            let endpoint = endpoint.parse::<Endpoint>().unwrap();
+            assert_eq!(Endpoint::new(host.parse().unwrap(), 7), endpoint);
+            assert_eq!(endpoint.host().parse::<Host>(), host.parse());
+        }
+        for text in ["", "a b", "a:7", "192.0.2", "[2001:db8::1]", "https://a", "a/b", "a\n"] {
+            let error = text.parse::<Host>().unwrap_err().to_string();
+            assert!(error.contains("use a name such as"), "{error}");
         }
     }
 
     /// Requirements: G4.
     #[test]
-    fn anything_else_is_refused_with_what_is_allowed() {
-        let long = format!("{}:1", "a.".repeat(126) + "ab");
+    fn other_texts_are_refused() {
+        let long = format!("{}:1", "a.".repeat(126) + "a");
+        assert!(long.parse::<Endpoint>().is_ok());
         for text in [
             "",
-            "gateway.example",
-            "gateway.example:",
-            "gateway.example:0",
-            "gateway.example:65536",
-            "a b:1",
-            ":1",
-            "gateway.example:+1",
+            "site.example",
+            "site.example:",
+            "site.example:0",
+            "site.example:65536",
+            "site.example:+7",
+            ":51820",
             "2001:db8::1:51820",
-            "[192.0.2.1]:1",
-            "[::1:1",
-            "-a:1",
-            "a-:1",
-            "a..b:1",
-            "a.:1",
-            "192.0.2.256:1",
-            "a\n:1",
-            "https://a:1",
-            &long,
+            "[192.0.2.1]:51820",
+            "192.0.2:51820",
+            "192.0.2.256:51820",
+            "site..example:51820",
+            "site example:51820",
+            "site\n:51820",
+            "https://site:51820",
+            &format!("a{long}"),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
-            assert!(error.contains("such as \"gateway.example:51820\""), "{error}");
+            assert!(error.contains("use a host and a port"), "{error}");
         }
-        let error = "a_b".parse::<Host>().unwrap_err().to_string();
-        assert!(error.contains("use a DNS name such as"), "{error}");
     }
 }

@@ -303,6 +303,7 @@ pub struct Host {
     /// Whether interfaces of plants that are gone were looked for, of which an earlier run may have left some.
     leftovers_known: bool,
     /// What the maps shall hold; `None` while they may hold less, before the first change and after one that failed.
+    /// Whoever writes PEERS, PLANTS or SERVICES writes it here as well, or it is taken for somebody else's work.
     content: Option<Content>,
     round: Round,
     repairs: Repairs,
@@ -441,6 +442,7 @@ impl Host {
         self.plants.clear();
         self.leftovers_known = false;
         self.content = None;
+        self.datapath.forget_routes();
         if self.is_detached() {
             self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.sizes())?;
         }
@@ -521,7 +523,7 @@ impl Host {
         let uplinks = tables::Uplink::by_plant(&self.allocations, &by_number.collect());
         let mut next = self.allocations.clone();
         let tables = Tables::new(state, &mut next, &self.config.pools, policy, &uplinks)?;
-        let content = content::content(&tables, &self.config);
+        let content = content::content(tables, &self.config, self.datapath.route_sets()?);
         let Self { datapath, allocations, config, .. } = self;
         let withdrawn = datapath.withdraw(&content, || remember(allocations, next, config))?;
         if withdrawn != Withdrawn::default() {
@@ -536,7 +538,7 @@ impl Host {
         let mut next = self.allocations.clone();
         let tables = Tables::new(state, &mut next, &self.config.pools, policy, &self.uplinks())?;
         self.remember(next)?;
-        let content = content::content(&tables, &self.config);
+        let content = content::content(tables, &self.config, self.datapath.route_sets()?);
         self.datapath.fill(&content)?;
         self.content = Some(content);
         Ok(())

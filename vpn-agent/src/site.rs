@@ -100,7 +100,7 @@ pub fn peer(
             Ok(TunnelPeer {
                 comments,
                 public_key: gateway_key()?,
-                endpoint: Some(Endpoint { host, port }),
+                endpoint: Some(Endpoint::new(host, port)),
                 allowed_ips,
                 keepalive_seconds: Some(KEEPALIVE_SECONDS),
             })

@@ -434,7 +434,7 @@ mod tests {
         let uplink = |ifindex| tables::Uplink { ifindex, mtu: 1420 };
         let uplinks = BTreeMap::from([("north".parse().unwrap(), uplink(11)), ("south".parse().unwrap(), uplink(12))]);
         let tables = tables::Tables::new(&state, &mut allocations, &config.pools, &policy, &uplinks).unwrap();
-        let content = content(&tables, &config);
+        let content = content(tables, &config, &BTreeMap::new());
 
         let peer = |number: u8, addresses: &[&str]| {
             let allowed_ips = addresses.iter().map(|address| address.parse().unwrap()).collect();

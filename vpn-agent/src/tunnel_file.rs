@@ -254,7 +254,7 @@ mod tests {
             ("[Peer]\nPresharedKey = sEcReT=\n", 2, "\"PresharedKey\" does not belong"),
             ("[Peer]\nsEcReT\n", 2, "has no value"),
             ("[Peer]\nPublicKey = 7\n", 2, "PublicKey: \"7\" is not a WireGuard public key"),
-            ("[Peer]\nEndpoint = a\n", 2, "Endpoint: \"a\" is no endpoint"),
+            ("[Peer]\nEndpoint = a\n", 2, "Endpoint: \"a\" is not an endpoint"),
             ("[Peer]\nAllowedIPs = 10.0.0.0/8, all\n", 2, "\"all\" is no subnet"),
             ("[Peer]\nPersistentKeepalive = off\n", 2, "is no number"),
             ("\n[Peer]\nAllowedIPs = 10.0.0.0/8\n", 2, "has no PublicKey"),

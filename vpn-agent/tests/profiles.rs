@@ -73,7 +73,7 @@ fn what_could_not_be_shown_costs_no_key() {
     for (content, part) in [
         (offer_for(&other), "have the certificate rotated"),
         (json!({"format": 1}), "missing field"),
-        (foreign, "endpoint: \"nowhere\" is no endpoint"),
+        (foreign, "endpoint: \"nowhere\" is not an endpoint"),
     ] {
         fs::write(&offer, content.to_string()).unwrap();
         let output = agent(&["profile", "write", "--key", text(&key), "--offer", text(&offer)]);

@@ -35,7 +35,7 @@ use crate::{
         self,
         fill::Content,
         read::Maps as _,
-        repair::{Place, RouteId},
+        repair::{Place, Progress, RouteId},
     },
     forwarding,
     id::PlantId,
@@ -77,7 +77,7 @@ enum Part {
     },
     /// Whether the wanted routes are there.
     Routes {
-        after: Option<RouteId>,
+        from: Progress,
     },
     /// Whether the routes that are there are wanted.
     Strangers {
@@ -300,8 +300,8 @@ impl Host {
             Part::Users | Part::Plants { .. } => Ok(None),
             Part::Settings => self.reconcile_settings(content).map(|()| Some(Part::Peers { from: 0 })),
             Part::Peers { from } => self.reconcile_peers(content, from),
-            Part::Routes { after } => self.reconcile_routes(content, after),
-            Part::Strangers { after } => self.reconcile_strangers(content, after.as_ref()),
+            Part::Routes { from } => self.reconcile_routes(from),
+            Part::Strangers { after } => self.reconcile_strangers(after.as_ref()),
         }
     }
 
@@ -334,11 +334,10 @@ impl Host {
     }
 
     fn reconcile_peers(&mut self, content: &Content, from: u32) -> Result<Option<Part>, datapath::Error> {
-        let table = self.datapath.peer_table()?;
+        let table = self.datapath.peer_table();
         let to = from.saturating_add(ADDRESSES_IN_PIECE).min(table.count());
         let has: BTreeMap<u32, Peer> = table.range(from..to);
         let is_last = to == table.count();
-        drop(table);
         let entries =
             Entries::between(content.peers.range(from..to), &has, |number| content.peers.contains_key(number));
         if !entries.is_empty() {
@@ -346,35 +345,25 @@ impl Host {
             let pools = self.config.pools;
             self.report(entries.findings(names::PEERS, |number| pools.tunnel_of(*number).to_string()), result);
         }
-        Ok(Some(if is_last { Part::Routes { after: None } } else { Part::Peers { from: to } }))
+        Ok(Some(if is_last { Part::Routes { from: (0, 0) } } else { Part::Peers { from: to } }))
     }
 
-    fn reconcile_routes(&mut self, content: &Content, after: Option<RouteId>) -> Result<Option<Part>, datapath::Error> {
-        let wanted: Vec<_> = routes_behind(content, after).take(ROUTES_IN_PIECE).collect();
-        let amiss = self.datapath.routes_amiss(wanted.iter().copied())?;
+    fn reconcile_routes(&mut self, from: Progress) -> Result<Option<Part>, datapath::Error> {
+        let (amiss, next) = self.datapath.routes_amiss(from, ROUTES_IN_PIECE)?;
         if !amiss.is_empty() {
             let result = self.datapath.repair_routes(&amiss, &BTreeSet::new());
             let entries = Entries { set: amiss.into_iter().collect(), remove: Vec::new() };
             self.report(entries.findings(names::ROUTES, shown_route), result);
         }
-        Ok(Some(match wanted.last() {
-            Some((id, _)) if wanted.len() == ROUTES_IN_PIECE => Part::Routes { after: Some(*id) },
-            _ => Part::Strangers { after: None },
-        }))
+        Ok(Some(next.map_or(Part::Strangers { after: None }, |from| Part::Routes { from })))
     }
 
-    fn reconcile_strangers(
-        &mut self,
-        content: &Content,
-        after: Option<&Place>,
-    ) -> Result<Option<Part>, datapath::Error> {
-        let (has, place) = self.datapath.routes_after(after, ROUTES_IN_PIECE)?;
-        let is_wanted = |(set, destination, bits): &RouteId| {
-            content.route_sets.get(set).is_some_and(|set| set.contains_key(&(*destination, *bits)))
-        };
-        let entries = Entries::between([].iter().map(|(id, route)| (id, route)), &has, is_wanted);
-        if !entries.is_empty() {
-            let result = self.datapath.repair_routes(&BTreeMap::new(), &entries.remove.iter().copied().collect());
+    fn reconcile_strangers(&mut self, after: Option<&Place>) -> Result<Option<Part>, datapath::Error> {
+        let (strange, place) = self.datapath.strange_routes(after, ROUTES_IN_PIECE)?;
+        if !strange.is_empty() {
+            let remove: BTreeSet<_> = strange.into_keys().collect();
+            let result = self.datapath.repair_routes(&BTreeMap::new(), &remove);
+            let entries = Entries::<_, Route> { set: Vec::new(), remove: remove.into_iter().collect() };
             self.report(entries.findings(names::ROUTES, shown_route), result);
         }
         Ok(place.map(|place| Part::Strangers { after: Some(place) }))
@@ -405,20 +394,6 @@ impl Host {
             warn!("{error}");
         }
     }
-}
-
-/// The wanted routes behind one of them, in order.
-fn routes_behind(content: &Content, after: Option<RouteId>) -> impl Iterator<Item = (RouteId, Route)> {
-    let first = after.map_or(0, |(set, _, _)| set);
-    content.route_sets.range(first..).flat_map(move |(set, routes)| {
-        let start = match after {
-            Some((of, destination, bits)) if of == *set => Bound::Excluded((destination, bits)),
-            _ => Bound::Unbounded,
-        };
-        routes
-            .range((start, Bound::Unbounded))
-            .map(|((destination, bits), route)| ((*set, *destination, *bits), *route))
-    })
 }
 
 fn shown_route((set, destination, bits): &RouteId) -> String {
@@ -605,21 +580,19 @@ mod tests {
     }
 
     /// Everything that the agent writes into the maps, but for the generation.
-    fn content(host: &Host) -> (Content, Gateway) {
-        let mut content = Content {
+    fn content(host: &Host) -> (Content, BTreeMap<RouteId, Route>, Gateway) {
+        let content = Content {
             peers: host.datapath.peers().unwrap(),
             plants: host.datapath.plants().unwrap(),
             services: host.datapath.services().unwrap(),
             ..Content::default()
         };
-        for ((set, destination, bits), route) in host.datapath.routes().unwrap() {
-            content.route_sets.entry(set).or_default().insert((destination, bits), route);
-        }
-        (content, Gateway { generation: 0, ..host.datapath.gateway().unwrap().unwrap() })
+        let gateway = Gateway { generation: 0, ..host.datapath.gateway().unwrap().unwrap() };
+        (content, host.datapath.routes().unwrap(), gateway)
     }
 
     fn set_peer(host: &mut Host, number: u32, peer: Peer) {
-        assert!(host.datapath.peer_table().unwrap().set(number, peer));
+        assert!(host.datapath.peer_table().set(number, peer));
     }
 
     fn remove_routes(host: &mut Host, which: fn(&RouteId) -> bool) {
