@@ -7,11 +7,13 @@
 //! interfaces of the host's ([`borrowed`]). What something else changes in the kernel is repaired and noted ([`repairs`]).
 //! [`status`] reads it all back.
 
+pub mod actor;
 pub mod addressing;
 pub mod borrowed;
 pub mod cli;
 pub mod config;
 pub mod content;
+pub mod control_log;
 pub mod datapath;
 pub mod directory;
 pub mod document;
@@ -40,9 +42,11 @@ pub mod source;
 pub mod special_ranges;
 pub mod state;
 pub mod status;
+pub mod store;
 pub mod tables;
 pub mod terms;
 pub mod tunnel_file;
 pub mod validate;
+pub mod version;
 pub mod watch;
 pub mod wireguard;
