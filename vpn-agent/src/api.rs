@@ -94,7 +94,6 @@ struct App {
 }
 
 /// The routes of every call.
-#[must_use]
 pub fn routes(control: Handle, config: &Config) -> Router {
     let endpoints = endpoints();
     let app = App {

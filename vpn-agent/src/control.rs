@@ -86,6 +86,9 @@ pub(crate) trait Kernel {
     /// Why something could not be done.
     type Error: std::fmt::Display;
 
+    /// What may be seen of the kernel when nothing else is to do.
+    type Observed;
+
     /// Checks that `state` can be had on this gateway; touches nothing.
     fn check(&self, state: &State) -> Result<(), Problems>;
 
@@ -101,11 +104,11 @@ pub(crate) trait Kernel {
     /// Whether trying again is of no use until somebody says so.
     fn is_detached(&self) -> bool;
 
-    /// Whether [`Self::remove_next`] has something to do.
-    fn has_removals(&self) -> bool;
+    /// Does the next of the things that can wait, and waits for the next if there is none. May be cancelled.
+    async fn idle(&mut self) -> Option<Self::Observed>;
 
-    /// Does one of the things that can wait. May be cancelled.
-    async fn remove_next(&mut self);
+    /// Does something about what was seen meanwhile; true if there is something to apply.
+    async fn reconcile(&mut self, observed: Self::Observed) -> bool;
 
     /// What was given to certificates and plants.
     fn allocations(&self) -> &Allocations;
@@ -216,7 +219,11 @@ impl<K: Kernel> Control<K> {
                 _ = look.tick() => if !self.kernel.look().await && self.desired.is_some() {
                     self.apply_at = Some(Instant::now());
                 },
-                () = self.kernel.remove_next(), if self.kernel.has_removals() => {}
+                observed = self.kernel.idle() => if let Some(observed) = observed
+                    && self.kernel.reconcile(observed).await
+                {
+                    self.apply_at = self.desired.is_some().then(Instant::now);
+                },
             }
         }
     }

@@ -6,7 +6,8 @@
 //! calls ([`api`]) or from where it looks by itself ([`pull`]), keeps it ([`store`]), and records who changed what
 //! ([`control_log`]). [`run`] writes the kernel
 //! through [`wireguard`] and [`datapath`], and keeps the kernel's own forwarding away ([`forwarding`]), also from
-//! interfaces of the host's ([`borrowed`]). [`status`] reads it all back.
+//! interfaces of the host's ([`borrowed`]). What something else changes in the kernel is repaired and noted ([`repairs`]).
+//! [`status`] reads it all back.
 
 pub mod actor;
 pub mod addressing;
@@ -39,6 +40,7 @@ pub mod portrait;
 pub mod problem;
 pub mod profile;
 pub mod pull;
+pub mod repairs;
 pub mod role;
 pub mod run;
 pub mod service;

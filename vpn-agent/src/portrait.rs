@@ -90,7 +90,7 @@ impl Portrait {
             certificates,
             reaches: policy.reaches.iter().map(reach).collect(),
             reach_of: policy.certificates.clone(),
-            names: numbers.keys().map(|id| PlantId::clone(id)).collect(),
+            names: numbers.keys().copied().cloned().collect(),
         }
     }
 

@@ -29,8 +29,6 @@ pub(super) struct Endpoint {
 pub(super) enum Method {
     Get,
     Put,
-    Post,
-    Delete,
 }
 
 /// What can be said in the path, the query or a header.
@@ -63,8 +61,6 @@ impl Method {
         match self {
             Self::Get => "get",
             Self::Put => "put",
-            Self::Post => "post",
-            Self::Delete => "delete",
         }
     }
 
@@ -72,8 +68,6 @@ impl Method {
         match self {
             Self::Get => MethodFilter::GET,
             Self::Put => MethodFilter::PUT,
-            Self::Post => MethodFilter::POST,
-            Self::Delete => MethodFilter::DELETE,
         }
     }
 }
@@ -101,11 +95,6 @@ impl Endpoint {
     /// Can be told in the query.
     pub fn query(self, name: &'static str, description: &'static str, schema: Value, example: &'static str) -> Self {
         self.parameter(Parameter { name, place: "query", description, schema, example })
-    }
-
-    /// Is part of the path.
-    pub fn part(self, name: &'static str, description: &'static str, schema: Value, example: &'static str) -> Self {
-        self.parameter(Parameter { name, place: "path", description, schema, example })
     }
 
     /// Can be told in a header.

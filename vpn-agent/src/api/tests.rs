@@ -57,6 +57,7 @@ struct Fake {
 
 impl Kernel for Fake {
     type Error = String;
+    type Observed = ();
 
     fn check(&self, state: &State) -> Result<(), Problems> {
         let refused = self.memory.lock().unwrap().refused == Some(state.revision);
@@ -85,11 +86,13 @@ impl Kernel for Fake {
         false
     }
 
-    fn has_removals(&self) -> bool {
-        false
+    async fn idle(&mut self) -> Option<()> {
+        std::future::pending().await
     }
 
-    async fn remove_next(&mut self) {}
+    async fn reconcile(&mut self, (): ()) -> bool {
+        false
+    }
 
     fn allocations(&self) -> &Allocations {
         &self.allocations
@@ -184,10 +187,6 @@ impl Agent {
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.call("PUT", path, &[], Some(body)).await
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.call("POST", path, &[], Some(body)).await
     }
 
     async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {

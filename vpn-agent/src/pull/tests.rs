@@ -25,8 +25,8 @@ use crate::{
     actor::Actor,
     api::{
         self, connection,
-        tests::{Agent, run, soon, state},
         tests::transport::{authority, certificate},
+        tests::{Agent, run, soon, state},
     },
 };
 
@@ -88,7 +88,7 @@ async fn serve(folder: &Path, port: u16, shelf: Shelf) -> (u16, JoinSet<()>) {
 fn put(shelf: &Shelf, document: &Value) {
     let mut served = shelf.lock().unwrap();
     let known = std::mem::take(&mut served.known);
-    let tag = format!("\"{}-{}\"", document["revision"], document.to_string().len());
+    let tag = format!("\"{}\"", crate::version::Fingerprint::of(document.to_string().as_bytes()).as_str());
     *served = Served { status: 200, tag, text: document.to_string(), known };
 }
 

@@ -1,6 +1,6 @@
 //! This host as what has to follow the desired state.
 
-use super::{Error, Host};
+use super::{Error, Host, reconcile::Observed};
 use crate::{
     addressing::{self, Allocations},
     control::Kernel,
@@ -11,6 +11,7 @@ use crate::{
 
 impl Kernel for Host {
     type Error = Error;
+    type Observed = Result<Observed, Error>;
 
     fn check(&self, state: &State) -> Result<(), Problems> {
         self.config.check_state(state)?;
@@ -38,12 +39,12 @@ impl Kernel for Host {
         Self::is_detached(self)
     }
 
-    fn has_removals(&self) -> bool {
-        Self::has_removals(self)
+    async fn idle(&mut self) -> Option<Result<Observed, Error>> {
+        Self::idle(self).await
     }
 
-    async fn remove_next(&mut self) {
-        Self::remove_next(self).await;
+    async fn reconcile(&mut self, observed: Result<Observed, Error>) -> bool {
+        Self::reconcile(self, observed).await
     }
 
     fn allocations(&self) -> &Allocations {

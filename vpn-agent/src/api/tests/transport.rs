@@ -36,13 +36,7 @@ pub(crate) fn authority(name: &str) -> Authority {
 }
 
 /// Writes a certificate and its key as `name.pem` and `name.key`.
-pub(crate) fn certificate(
-    folder: &Path,
-    name: &str,
-    authority: &Authority,
-    common: Option<&str>,
-    dns: &[&str],
-) {
+pub(crate) fn certificate(folder: &Path, name: &str, authority: &Authority, common: Option<&str>, dns: &[&str]) {
     let mut params = CertificateParams::new(dns.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
     if let Some(common) = common {
