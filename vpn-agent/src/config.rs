@@ -1,7 +1,7 @@
 //! The agent's configuration file, `agent.toml`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -14,7 +14,9 @@ pub use crate::pools::Pools;
 use crate::{
     datapath::Sizes,
     endpoint::{Endpoint, Host},
+    health::probe::Probe,
     id::PlantId,
+    place::Place,
     problem::{Check, Problem, Problems},
     role::Role,
     service::{self, Service, ServiceConfig},
@@ -47,6 +49,9 @@ pub struct Config {
     /// Sizes and times of the BPF maps, and what the programs do besides forwarding.
     #[serde(default)]
     pub datapath: DatapathConfig,
+    /// What this gateway publishes of itself.
+    #[serde(default)]
+    pub health: HealthConfig,
     /// What users may reach on this host itself; see [`Config::services`].
     #[serde(default)]
     pub services: Vec<ServiceConfig>,
@@ -93,6 +98,16 @@ pub struct Plants {
 pub struct PolicyConfig {
     /// Job roles that open routes (requirement B1, step 2).
     pub route_roles: BTreeSet<Role>,
+}
+
+/// `[health]`: what this gateway publishes of itself, so that clients can be led to the best one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// Where this host stands.
+    pub place: Option<Place>,
+    /// Addresses near plants that are asked how far they are, outside the tunnels.
+    pub probes: BTreeMap<PlantId, Probe>,
 }
 
 /// `[datapath]`: sizes and times of the BPF maps, and what the programs do besides forwarding. Sizes count for maps

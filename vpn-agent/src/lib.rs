@@ -19,12 +19,15 @@ pub mod endpoint;
 mod example;
 pub mod forwarding;
 mod free_space;
+pub mod health;
 pub mod id;
 pub mod interface;
 pub mod key;
 #[cfg(test)]
 mod namespace;
 pub mod offer;
+pub mod pick;
+pub mod place;
 pub mod policy;
 pub mod pools;
 pub mod problem;

@@ -32,6 +32,14 @@ pub struct Link {
 /// The kind of every interface that we make.
 const KIND: &str = "wireguard";
 
+impl Link {
+    /// Whether it is a WireGuard interface.
+    #[must_use]
+    pub fn is_wireguard(&self) -> bool {
+        self.kind == KIND
+    }
+}
+
 impl WireGuard {
     /// The interface of this name, of whatever kind; `None` if there is none.
     ///
