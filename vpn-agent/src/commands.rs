@@ -7,4 +7,9 @@ mod profile;
 mod shown;
 mod site_config;
 
-pub use self::{health::{health, pick}, offer::offer, profile::profile, site_config::site_config};
+pub use self::{
+    health::{health, pick},
+    offer::offer,
+    profile::profile,
+    site_config::site_config,
+};

@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 pub use crate::pools::Pools;
@@ -20,7 +21,8 @@ use crate::{
     problem::{Check, Problem, Problems},
     role::Role,
     service::{self, Service, ServiceConfig},
-    state::State,
+    state::{State, Uplink},
+    terms::Terms,
 };
 
 /// What is particular to one gateway host.
@@ -409,11 +411,18 @@ impl Config {
         self.pools.check_state(state, &mut check);
         service::check_state(&self.services(), &self.pools, state, &mut check);
         for (id, plant) in &state.plants {
-            check.that(plant.uplink.interface() != Some(&self.users.interface), "users.interface", || {
+            let interface = plant.uplink_in(&self.region).and_then(Uplink::interface);
+            check.that(interface != Some(&self.users.interface), "users.interface", || {
                 format!("{:?} is also the uplink of plant {id}; use another name here or there", self.users.interface)
             });
         }
         check.end()
+    }
+
+    /// What a state is judged by on this host at the moment `now`.
+    #[must_use]
+    pub fn terms(&self, now: Timestamp) -> Terms {
+        Terms { opening: self.policy.route_roles.clone(), now }
     }
 
     /// The file of the allocations.
@@ -543,6 +552,8 @@ mod tests {
             ("[pools]\nsource6 = \"fd00::/72\"", "pools.source6", "as long as pools.tunnel6"),
             ("[pools]\ntunnel6 = \"fd00::/113\"\nsource6 = \"fd01::/113\"", "pools.tunnel6", "at most 112"),
             ("[plants]\nlisten_port_base = 51820", "plants.listen_port_base", "use more than users.listen_port"),
+            ("[health]\nplace = [91.0, 0.0]", "health.place", "use [latitude, longitude]"),
+            ("[health.probes]\nnorth = 'a b'", "health.probes.north", "is not a probe; use"),
             ("[plants]\nendpoint = 'a:1'", "plants.endpoint", "use a name such as"),
             ("[plants]\nmtu = 900", "plants.mtu", "use 1280 to 8920"),
             ("[policy]\nroute_roles = [\"boss\"]", "policy.route_roles[0]", "`technical-manager`"),

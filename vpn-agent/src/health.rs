@@ -2,8 +2,8 @@
 //! its work, how much it has to do, and how far it is from each plant.
 
 mod observed;
-mod processors;
 pub mod probe;
+mod processors;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,13 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{observed::Observed, processors::Processors};
 use crate::{
-    addressing::Allocations,
-    config::Config,
-    endpoint::Endpoint,
-    id::PlantId,
-    place::Place,
-    source,
-    state::State,
+    addressing::Allocations, config::Config, endpoint::Endpoint, id::PlantId, place::Place, source, state::State,
 };
 
 /// The version of the format.
@@ -92,13 +86,13 @@ pub struct Known {
 }
 
 impl Known {
-    /// From the desired state and what was given for it.
+    /// From the desired state and what was given for it, in a region.
     #[must_use]
-    pub fn new(state: &State, allocations: &Allocations) -> Self {
+    pub fn new(state: &State, allocations: &Allocations, region: &str) -> Self {
         let interface = |id: &PlantId| {
-            let plant = state.plants.get(id)?;
+            let uplink = state.plants.get(id)?.uplink_in(region)?;
             let own = || allocations.plants().get(id).map(|given| Config::plant_interface(given.id));
-            plant.uplink.interface().map(str::to_owned).or_else(own)
+            uplink.interface().map(str::to_owned).or_else(own)
         };
         let interfaces = state.plants.keys().filter_map(|id| Some((id.clone(), interface(id)?))).collect();
         Self { revision: Some(state.revision), interfaces }
@@ -111,7 +105,7 @@ impl Known {
     pub fn read(config: &Config) -> Result<Self, String> {
         let state = source::current(config).map_err(|error| error.to_string())?;
         let allocations = Allocations::read(&config.allocations_file()).map_err(|error| error.to_string())?;
-        Ok(Self::new(&state, &allocations))
+        Ok(Self::new(&state, &allocations, &config.region))
     }
 }
 
@@ -137,7 +131,8 @@ impl Health {
         now: Timestamp,
     ) -> Self {
         let host = config.plants.endpoint.clone();
-        let plant = |id: &PlantId| PlantHealth { up: observed.up.contains(id), latency_ms: latency_ms.get(id).copied() };
+        let plant =
+            |id: &PlantId| PlantHealth { up: observed.up.contains(id), latency_ms: latency_ms.get(id).copied() };
         Self {
             format: FORMAT,
             gateway: config.gateway.clone(),
@@ -210,9 +205,19 @@ mod tests {
 
     #[test]
     fn every_plant_has_its_interface() {
-        let known = known(&example::config(""));
-        let shown: Vec<_> = known.interfaces.iter().map(|(id, name)| (id.as_str(), name.as_str())).collect();
-        assert_eq!(shown, [("north", "wgp-1"), ("south", "wgp-2")]);
+        let config = example::config("");
+        let mut document = example::json();
+        let interfaces = |document: &serde_json::Value| {
+            let state = example::parse(document);
+            let known = Known::new(&state, &Allocations::default().extended(&state, &config).unwrap(), "eu");
+            known.interfaces.iter().map(|(id, name)| format!("{id} {name}")).collect::<Vec<_>>()
+        };
+        assert_eq!(interfaces(&document), ["north wgp-1", "south wgp-2"]);
+        document["plants"][0]["uplink"] = json!({"kind": "interface", "interface": "eth1"});
+        let south = document["plants"][1].as_object_mut().unwrap();
+        let uplink = south.remove("uplink").unwrap();
+        south.insert("uplinks".to_owned(), json!([{"regions": ["us"], "uplink": uplink}]));
+        assert_eq!(interfaces(&document), ["north eth1"], "south is not linked here");
     }
 
     /// Requirements: E4.
@@ -227,6 +232,6 @@ mod tests {
 
     fn known(config: &Config) -> Known {
         let state = example::state();
-        Known::new(&state, &Allocations::default().extended(&state, config).unwrap())
+        Known::new(&state, &Allocations::default().extended(&state, config).unwrap(), "eu")
     }
 }

@@ -23,6 +23,7 @@ pub mod health;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod moment;
 #[cfg(test)]
 mod namespace;
 pub mod offer;
@@ -41,6 +42,7 @@ pub mod special_ranges;
 pub mod state;
 pub mod status;
 pub mod tables;
+pub mod terms;
 pub mod tunnel_file;
 pub mod validate;
 pub mod watch;

@@ -173,7 +173,9 @@ mod tests {
             ),
             (
                 "a plant that is not linked is not reached",
-                |fleet, _| drop(fleet[0].plants.remove("south")),
+                |fleet, _| {
+                    fleet[0].plants.remove("south");
+                },
                 &["us-1", "eu-1"],
             ),
             (
@@ -263,7 +265,8 @@ mod tests {
             .filter(is_newest)
             .filter(|health| health.healthy && (health.at.as_second() - NOW).abs() <= 30)
             .collect();
-        let share = |health: &Health| f64::max(health.load.flows as f64 / health.load.flows_max as f64, health.load.processors);
+        let share =
+            |health: &Health| f64::max(health.load.flows as f64 / health.load.flows_max as f64, health.load.processors);
         let missed = |health: &Health| {
             client.plants.iter().filter(|plant| !health.plants.get(*plant).is_some_and(|plant| plant.up)).count()
         };
@@ -302,10 +305,8 @@ mod tests {
     }
 
     fn fleets() -> impl Strategy<Value = Vec<Health>> {
-        let plant = (any::<bool>(), option::of(0..4_u8)).prop_map(|(up, ms)| PlantHealth {
-            up,
-            latency_ms: ms.map(|ms| f64::from(ms) * 20.0),
-        });
+        let plant = (any::<bool>(), option::of(0..4_u8))
+            .prop_map(|(up, ms)| PlantHealth { up, latency_ms: ms.map(|ms| f64::from(ms) * 20.0) });
         let plants = vec(option::weighted(0.8, plant), 3);
         let load = (0..=1_000_u64, 0..=20_u8);
         let gateway = (0..4_usize, any::<bool>(), -40..40_i64, load, plants, 0..3_u8);
