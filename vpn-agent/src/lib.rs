@@ -6,11 +6,13 @@
 //! through [`wireguard`] and [`datapath`], and keeps the kernel's own forwarding away ([`forwarding`]), also from
 //! interfaces of the host's ([`borrowed`]). [`status`] reads it all back.
 
+pub mod actor;
 pub mod addressing;
 pub mod borrowed;
 pub mod cli;
 pub mod config;
 pub mod content;
+pub mod control_log;
 pub mod datapath;
 pub mod directory;
 pub mod document;
@@ -41,9 +43,11 @@ pub mod source;
 pub mod special_ranges;
 pub mod state;
 pub mod status;
+pub mod store;
 pub mod tables;
 pub mod terms;
 pub mod tunnel_file;
 pub mod validate;
+pub mod version;
 pub mod watch;
 pub mod wireguard;
