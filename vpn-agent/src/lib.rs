@@ -4,7 +4,8 @@
 //! (ids and addresses), [`policy`] (who reaches what), [`tables`] and [`content`] (what the maps get). Those are pure
 //! and do no I/O besides the file of the allocations. [`run`] follows the file ([`watch`]) and writes the kernel
 //! through [`wireguard`] and [`datapath`], and keeps the kernel's own forwarding away ([`forwarding`]), also from
-//! interfaces of the host's ([`borrowed`]). [`status`] reads it all back.
+//! interfaces of the host's ([`borrowed`]). What something else changes in the kernel is repaired and noted ([`repairs`]).
+//! [`status`] reads it all back.
 
 pub mod actor;
 pub mod addressing;
@@ -35,6 +36,7 @@ pub mod policy;
 pub mod pools;
 pub mod problem;
 pub mod profile;
+pub mod repairs;
 pub mod role;
 pub mod run;
 pub mod service;

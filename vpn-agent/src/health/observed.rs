@@ -13,7 +13,7 @@ use crate::{
         read::{Maps as _, Pinned},
     },
     id::PlantId,
-    wireguard::{Peer, WireGuard},
+    wireguard::{Link, Peer, WireGuard},
 };
 
 /// A tunnel whose last handshake is older carries nothing: WireGuard's own limit (REJECT_AFTER_TIME). While there is
@@ -84,7 +84,7 @@ impl Observed {
         }
         for (plant, name) in &known.interfaces {
             let Some(link) = wireguard.link(name).await?.filter(|link| link.up) else { continue };
-            let is_up = !link.is_wireguard() || {
+            let is_up = link.kind != Link::WIREGUARD || {
                 let now = SystemTime::now();
                 wireguard.device(&link).await?.peers.values().any(|peer| is_alive(peer, now))
             };
