@@ -8,6 +8,7 @@
 
 pub mod addressing;
 pub mod borrowed;
+pub mod change;
 pub mod cli;
 pub mod config;
 pub mod content;
