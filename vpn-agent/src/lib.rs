@@ -10,6 +10,7 @@
 pub mod actor;
 pub mod addressing;
 pub mod borrowed;
+pub mod change;
 pub mod cli;
 pub mod config;
 pub mod content;
