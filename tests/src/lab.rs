@@ -7,7 +7,11 @@
 //!  user-b 198.18.2.2 ──┘   wg-users, wgp-1, wgp-2   └── 198.18.12.2 router south ── device 192.168.1.20
 //! ```
 
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -26,7 +30,7 @@ const PROFILE_SUBNETS: &str = "10.128.0.0/9,192.168.0.0/16";
 
 /// Nothing on the way loses packets, so a retransmission would only be the emulator's slowness taken for loss,
 /// and would make bytes on the wire differ from bytes that a tool has seen.
-const PATIENCE: &str = "rto_min 8s";
+pub const PATIENCE: &str = "rto_min 8s";
 
 /// Options that make every TCP header 20 bytes, and 28 in a SYN.
 const PLAIN_TCP: [(&str, &str); 5] = [
@@ -80,12 +84,7 @@ impl Peer {
     /// # Errors
     /// If a command fails.
     pub fn connect_as_is(name: &'static str, link: u8, folder: &Path) -> Result<Self> {
-        let namespace = Namespace::create(name)?;
-        run(&format!("ip link add up{link} type veth peer name eth0 netns {name}"))?;
-        run(&format!("ip addr add 198.18.{link}.1/24 dev up{link}"))?;
-        run(&format!("ip link set up{link} up"))?;
-        namespace.run(&format!("ip addr add 198.18.{link}.2/24 dev eth0"))?;
-        namespace.run("ip link set eth0 up")?;
+        let namespace = connect(name, link)?;
         let private_key_file = folder.join(format!("{name}.key")).display().to_string();
         let public_key = write_key(&private_key_file)?;
         Ok(Self { namespace, public_key, gateway: Ipv4Addr::new(198, 18, link, 1), private_key_file })
@@ -119,13 +118,31 @@ impl Peer {
     /// # Errors
     /// If a command fails.
     pub fn tunnel(&self, server_key: &str, port: u16, allowed: &str) -> Result<()> {
+        self.tunnels(&[(server_key, SocketAddrV4::new(self.gateway, port), allowed)])
+    }
+
+    /// The same towards several gateways: of each the public key, the endpoint, and the subnets.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn tunnels(&self, servers: &[(&str, SocketAddrV4, &str)]) -> Result<()> {
         self.namespace.run("ip link add wg0 type wireguard")?;
-        self.namespace.run(&format!(
-            "wg set wg0 private-key {} peer {server_key} allowed-ips {allowed} endpoint {}:{port} persistent-keepalive 5",
-            self.private_key_file, self.gateway
-        ))?;
+        self.namespace.run(&format!("wg set wg0 private-key {}", self.private_key_file))?;
+        for (key, endpoint, allowed) in servers {
+            self.namespace.run(&format!(
+                "wg set wg0 peer {key} allowed-ips {allowed} endpoint {endpoint} persistent-keepalive 5"
+            ))?;
+        }
         self.namespace.run("ip link set wg0 up")?;
         Ok(())
+    }
+
+    /// Its private key, base64.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn private_key(&self) -> Result<String> {
+        fs::read_to_string(&self.private_key_file).with_context(|| format!("read {}", self.private_key_file))
     }
 }
 
@@ -159,6 +176,21 @@ impl Plant {
         let device = Device::start(&lan, name, DEVICE.into(), registers, &site)?;
         Ok(Self { router, lan, device })
     }
+}
+
+/// A host on a link of its own to this namespace, `198.18.<link>.0/24`, where this namespace has the address 1 and the
+/// host the address 2.
+///
+/// # Errors
+/// If a command fails.
+pub fn connect(name: &'static str, link: u8) -> Result<Namespace> {
+    let namespace = Namespace::create(name)?;
+    run(&format!("ip link add up{link} type veth peer name eth0 netns {name}"))?;
+    run(&format!("ip addr add 198.18.{link}.1/24 dev up{link}"))?;
+    run(&format!("ip link set up{link} up"))?;
+    namespace.run(&format!("ip addr add 198.18.{link}.2/24 dev eth0"))?;
+    namespace.run("ip link set eth0 up")?;
+    Ok(namespace)
 }
 
 /// Makes a key pair: the private key into a file that only root reads, the public key as the result.
