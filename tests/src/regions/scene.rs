@@ -58,6 +58,8 @@ pub struct Scene {
     pub eu: Region,
     /// The other one.
     pub us: Region,
+    /// Whether the first one is down.
+    pub has_failed: bool,
     /// The user.
     pub user: Client,
     /// Linked to both regions.
@@ -139,7 +141,8 @@ impl Hosts {
         let tunnel = eu.directory.peers.first().context("a peer")?.address.to_string().parse()?;
         let user = Client::new(user, tunnel, &eu.shown("wg-users public-key")?, folder)?;
         let audit = Audit::new(clickhouse.url());
-        Ok(Scene { folder: folder.to_owned(), eu, us, user, north, south, keys, audit, reported: Vec::new() })
+        let folder = folder.to_owned();
+        Ok(Scene { folder, eu, us, has_failed: false, user, north, south, keys, audit, reported: Vec::new() })
     }
 }
 
