@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use vpn_agent::datapath::fill::Content;
@@ -142,7 +143,7 @@ impl Topology {
         }
         for set in 0..self.sets {
             let routes = (0..self.plants_per_set).flat_map(|n| self.routes_to(self.plant_of(set, n))).collect();
-            content.route_sets.insert(set + 1, routes);
+            content.route_sets.insert(set + 1, Arc::new(routes));
         }
         content
     }

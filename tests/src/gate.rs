@@ -6,7 +6,7 @@
 //!                                                                       2001:db8:1::/64, seen as fd10:1::/64 and as itself
 //! ```
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use aya::{
     maps::HashMap,
@@ -278,13 +278,14 @@ pub fn content() -> Content {
         twin: address("fd10:1::"),
     };
     let set = |plant| {
-        BTreeMap::from([
+        let routes = [
             (net("10.128.1.0", 24), v4(plant, LOOPBACK)),
             (net("192.168.1.0", 24), v4(plant, LOOPBACK)),
             (net("10.128.9.0", 24), v4(plant, NOWHERE)),
             (net("fd10:1::", 64), v6(plant, LOOPBACK)),
             (net("2001:db8:1::", 64), v6(plant, LOOPBACK)),
-        ])
+        ];
+        Arc::new(routes.into_iter().collect())
     };
     let mut subnets = [Subnet::NONE; MAX_SUBNETS];
     subnets[0] = Subnet { real: prefix("192.168.1.0", 24), twin: address("10.128.1.0") };

@@ -178,7 +178,7 @@ impl Kernel {
     }
 
     fn install_peers(&self, topology: &Topology) {
-        let table = self.datapath.peer_table().unwrap();
+        let table = self.datapath.peer_table();
         for number in table.entries().keys().filter(|number| !topology.peers.contains_key(number)) {
             assert!(table.set(*number, Peer::NOBODY));
         }

@@ -166,6 +166,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: A6, C1.
     fn ping_both(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for (plant, size) in [("north", 56_u64), ("south", 1_000)] {
@@ -179,6 +180,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: A6, C1.
     fn download_from_both(&mut self) -> Result<Vec<String>> {
         let (north, south) = (self.virtual_address("north")?, self.virtual_address("south")?);
         let user = &self.user_a.namespace;
@@ -196,6 +198,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: A6, C1.
     fn read_registers(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for (plant, registers) in [("north", NORTH_REGISTERS), ("south", SOUTH_REGISTERS)] {
@@ -218,6 +221,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: A6, C1.
     fn exchange_datagrams(&mut self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for (plant, count) in [("north", 20_u64), ("south", 30)] {
@@ -229,6 +233,7 @@ impl Job {
         Ok(lines)
     }
 
+    /// Requirements: C2.
     fn use_real_address(&mut self) -> Result<Vec<String>> {
         let done = Download::start(&self.user_a.namespace, &self.folder, "north", DEVICE)?.finish()?;
         equal("content", fs::read(&done.file)? == blob("north", BLOB), true)?;
@@ -238,6 +243,7 @@ impl Job {
         )])
     }
 
+    /// Requirements: B1, B2.
     fn refuse_user_b(&mut self) -> Result<Vec<String>> {
         let (north, south) = (self.virtual_address("north")?, self.virtual_address("south")?);
         let done = Download::start(&self.user_b.namespace, &self.folder, "north", north)?.finish()?;
@@ -251,6 +257,7 @@ impl Job {
         Ok(vec![format!("{south} at south: no answer to curl, ping, or a scan of three ports")])
     }
 
+    /// Requirements: D4.
     fn try_from_plant(&mut self) -> Result<()> {
         let user: Ipv4Addr = self.tunnel_ip("user-a")?;
         let [_, _, c, d] = user.octets();
@@ -265,6 +272,7 @@ impl Job {
         Ok(())
     }
 
+    /// Requirements: G3.
     fn detach_and_attach(&mut self) -> Result<Vec<String>> {
         let (north, south) = (self.virtual_address("north")?, self.virtual_address("south")?);
         // Counted where packets would arrive, since without programs nothing on the gateway counts.
@@ -286,6 +294,7 @@ impl Job {
         Ok(vec!["detached: 7 attempts of both users failed, no packet reached a device".into()])
     }
 
+    /// Requirements: A4, B4.
     fn lose_role(&mut self) -> Result<Vec<String>> {
         let north = self.virtual_address("north")?;
         let user_b_before = self.user_b.namespace.run(&format!("busybox ping -c 1 -W 5 {north}"));
@@ -325,6 +334,7 @@ impl Job {
         )])
     }
 
+    /// Requirements: G4.
     fn try_bad_state(&mut self) -> Result<Vec<String>> {
         let mut bad = state(3, [&self.user_a, &self.user_b], [&self.north, &self.south], true);
         bad["plants"][1]["subnets"][0] = json!("192.168.1.5/24");
@@ -344,6 +354,7 @@ impl Job {
         Ok(said.lines().map(str::to_owned).collect())
     }
 
+    /// Requirements: F4, F8.
     fn compare_with_kernel(&mut self) -> Result<Vec<String>> {
         wait_for("ClickHouse has every flow as the kernel has it", Duration::from_secs(30), || {
             let kernel = self.gateway.maps()?.flows()?;
@@ -364,11 +375,13 @@ impl Job {
         })
     }
 
+    /// Requirements: F3, F4.
     fn compare_with_tools(&mut self) -> Result<Vec<String>> {
         let matched = accounts::compare_with_tools(&self.reported, &self.audit.flows()?)?;
         Ok(vec![format!("{matched} connections of curl, mbpoll, ping and the UDP client, to the byte")])
     }
 
+    /// Requirements: F3, F5.
     fn show_audit(&mut self) -> Result<Vec<String>> {
         let denied = self.audit.denials()?;
         let refused = |protocol: &str| {

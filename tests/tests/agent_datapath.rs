@@ -1,8 +1,11 @@
 //! The agent's datapath against real maps and links: what is taken away goes at once, whatever becomes of the rest.
 
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, ops::Range, path::Path, time::Duration};
+use std::{fs, net::Ipv4Addr, ops::Range, path::Path, sync::Arc, time::Duration};
 
-use aya::maps::{HashMap, MapInfo};
+use aya::maps::{
+    HashMap, MapInfo,
+    lpm_trie::{Key, LpmTrie},
+};
 use serde_json::{Value, json};
 use vpn_agent::{
     datapath::{
@@ -18,7 +21,7 @@ use vpn_ebpf_common::{
     names::{PLANTS, RELEASED, ROUTES, USAGE, USERS},
     peer::Peer,
     plant::{MAX_SUBNETS, Plant, Subnet},
-    route::Route,
+    route::{Route, RouteKey},
     service::ServiceKey,
     usage::Usage,
 };
@@ -36,6 +39,7 @@ const LOSES: &str = "100.64.0.3";
 const GOES: &str = "100.64.0.4";
 const COMES: &str = "100.64.0.5";
 
+/// Requirements: B4.
 #[test]
 fn what_is_taken_away_does_not_wait_for_what_does_not_fit() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -53,6 +57,7 @@ fn what_is_taken_away_does_not_wait_for_what_does_not_fit() {
     );
 }
 
+/// Requirements: B4.
 #[test]
 fn plants_that_do_not_fit_hold_nothing_back_either() {
     let mut datapath = Datapath::for_test_runs(None, &Sizes { plants_max: 1, ..sizes() }).unwrap();
@@ -67,6 +72,7 @@ fn plants_that_do_not_fit_hold_nothing_back_either() {
     assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 2)]);
 }
 
+/// Requirements: B4, C5.
 #[test]
 fn who_loses_and_cannot_get_the_rest_gets_nothing_until_it_fits() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -85,6 +91,7 @@ fn who_loses_and_cannot_get_the_rest_gets_nothing_until_it_fits() {
     assert_eq!((routes(&datapath, 3), routes(&datapath, 4)), (0, 29));
 }
 
+/// Requirements: B4.
 #[test]
 fn an_id_that_is_not_on_disk_is_not_used() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -95,6 +102,7 @@ fn an_id_that_is_not_on_disk_is_not_used() {
     assert_eq!(routes(&datapath, 2), 0);
 }
 
+/// Requirements: B4.
 #[test]
 fn withdrawing_adds_nothing_for_anybody() {
     let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
@@ -108,6 +116,52 @@ fn withdrawing_adds_nothing_for_anybody() {
     let other = content(&[(KEEPS, 99, 1, 0..8), (LOSES, 2, 1, 0..8)]);
     assert_eq!(datapath.withdraw(&other, unasked).unwrap(), Withdrawn { removed: 1, ..Withdrawn::default() });
     assert_eq!(peers(&datapath), [(LOSES, 1)]);
+}
+
+/// Requirements: B4.
+#[test]
+fn routes_are_read_once_and_again_when_told_so() {
+    let mut datapath = Datapath::for_test_runs(None, &sizes()).unwrap();
+    datapath.fill(&before()).unwrap();
+    let key = Key::new(32 + 96 + 24, RouteKey { set: 1, destination: address("10.128.3.0") });
+    let lose_one = |datapath: &mut Datapath| {
+        LpmTrie::<_, RouteKey, Route>::try_from(datapath.map_mut(ROUTES)).unwrap().remove(&key).unwrap();
+    };
+    lose_one(&mut datapath);
+    assert_eq!(datapath.fill(&before()).unwrap().set, 0, "nobody else writes routes");
+    datapath.forget_routes();
+    assert_eq!(datapath.fill(&before()).unwrap().set, 1);
+    assert_eq!(routes(&datapath, 1), 8);
+
+    // A set that was begun by a run that ended there.
+    datapath.forget_routes();
+    lose_one(&mut datapath);
+    assert_eq!(datapath.route_sets().unwrap()[&1].len(), 7);
+    datapath.fill(&before()).unwrap();
+    assert_eq!((routes(&datapath, 1), datapath.route_sets().unwrap()[&1].len()), (8, 8));
+}
+
+#[test]
+fn large_sets_go_in_pieces() {
+    let mut datapath = Datapath::for_test_runs(None, &Sizes { routes_max: 12_000, ..sizes() }).unwrap();
+    datapath.fill(&content(&[(KEEPS, 1, 1, 0..5_000), (LOSES, 2, 2, 0..100)])).unwrap();
+    let written = datapath.fill(&content(&[(KEEPS, 1, 3, 0..1), (LOSES, 2, 2, 0..100)])).unwrap();
+    assert_eq!((written.removed, datapath.resting_routes()), (0, 5_000));
+    assert_eq!(peers(&datapath), [(KEEPS, 3), (LOSES, 2)], "nobody has it any more");
+    assert_eq!(datapath.remove_resting_routes(1_500).unwrap(), 1_500);
+    assert_eq!((routes(&datapath, 1), datapath.resting_routes()), (3_500, 3_500));
+
+    // A change that comes meanwhile needs the room.
+    datapath.fill(&content(&[(KEEPS, 1, 4, 0..11_800), (LOSES, 2, 2, 0..100)])).unwrap();
+    assert_eq!([1, 2, 3, 4].map(|set| routes(&datapath, set)), [0, 100, 0, 11_800]);
+    assert_eq!((datapath.remove_resting_routes(1).unwrap(), datapath.resting_routes()), (0, 0));
+
+    // What goes is wanted again.
+    datapath.fill(&content(&[(KEEPS, 1, 3, 0..1), (LOSES, 2, 2, 0..100)])).unwrap();
+    datapath.remove_resting_routes(10).unwrap();
+    datapath.fill(&content(&[(KEEPS, 1, 4, 0..11_800), (LOSES, 2, 2, 0..100)])).unwrap();
+    assert_eq!([2, 3, 4].map(|set| routes(&datapath, set)), [100, 0, 11_800]);
+    assert_eq!(datapath.resting_routes(), 0);
 }
 
 #[test]
@@ -155,6 +209,7 @@ fn accounts_go_with_their_peers() {
     assert_eq!(datapath.released().unwrap().into_keys().collect::<Vec<_>>(), [1]);
 }
 
+/// Requirements: G3.
 #[test]
 fn detaching_is_at_once_and_not_undone_by_the_running_agent() {
     let pins = Pins::new();
@@ -207,6 +262,7 @@ fn attach_and_detach(pins: &Path) {
     assert_eq!(link().program, Some(id), "the pin of the old device is replaced");
 }
 
+/// Requirements: G5.
 #[test]
 fn fill_levels_are_counted_from_the_pins() {
     let pins = Pins::new();
@@ -240,7 +296,7 @@ fn peers_stay_when_the_pool_of_their_addresses_grows() {
 
     let datapath = Datapath::open(pins.path(), &wider).unwrap();
     assert_eq!(peers(&datapath), [(KEEPS, 1), (LOSES, 1), (GOES, 1)]);
-    assert!(datapath.peer_table().unwrap().set(wider.tunnel_addresses - 1, Peer { id: 9, route_set: 1 }));
+    assert!(datapath.peer_table().set(wider.tunnel_addresses - 1, Peer { id: 9, route_set: 1 }));
     assert_eq!(MapInfo::from_pin(&counted).unwrap().id(), flows, "and everything else is as it was");
     drop(datapath);
     let again = Datapath::open(pins.path(), &wider).unwrap();
@@ -252,6 +308,7 @@ fn peers_stay_when_the_pool_of_their_addresses_grows() {
 }
 
 /// The agent itself, on kernel WireGuard. The states are the plot of [`SCENARIO`].
+/// Requirements: A3, B4, G3.
 #[test]
 fn the_agent_stays_closed_whatever_happens_to_it() {
     let test = "the_agent_stays_closed_whatever_happens_to_it";
@@ -396,7 +453,7 @@ fn before() -> Content {
 /// Peers by tunnel address with their id, the id of their set, and the subnets in it.
 fn content(rows: &[(&str, u32, u32, Range<u32>)]) -> Content {
     let route = |subnet: u32| {
-        let destination = address(&format!("10.128.{subnet}.0"));
+        let destination = address(&format!("10.{}.{}.0", 128 + subnet / 256, subnet % 256));
         (
             (destination, 96 + 24),
             Route { plant: 1, id: subnet, egress: 1, real: prefix("192.168.1.0", 24), twin: destination },
@@ -405,7 +462,7 @@ fn content(rows: &[(&str, u32, u32, Range<u32>)]) -> Content {
     let mut content = Content::default();
     for (peer, id, set, subnets) in rows {
         content.peers.insert(host_number(peer), Peer { id: *id, route_set: *set });
-        content.route_sets.insert(*set, subnets.clone().map(route).collect::<BTreeMap<_, _>>());
+        content.route_sets.insert(*set, Arc::new(subnets.clone().map(route).collect()));
     }
     content
 }

@@ -30,6 +30,7 @@ use vpn_collector::{
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 
+/// Requirements: F3, F4.
 #[tokio::test]
 async fn every_column_reads_back_as_written() {
     let store = Store::start();
@@ -63,6 +64,7 @@ async fn every_column_reads_back_as_written() {
     assert_eq!(store.read::<DenialRow>("ORDER BY toUInt128(denial)").await, denials);
 }
 
+/// Requirements: F8.
 #[tokio::test]
 async fn a_snapshot_sent_again_or_late_changes_nothing() {
     let mut store = Store::start();
@@ -88,6 +90,7 @@ async fn a_snapshot_sent_again_or_late_changes_nothing() {
 }
 
 /// The engine against a model of it, over snapshots in random order, whatever has been merged in between.
+/// Requirements: F8.
 #[tokio::test]
 async fn every_column_is_exact_in_whatever_order_snapshots_come() {
     const INSERTS: usize = 8;
@@ -174,6 +177,7 @@ async fn conditions_of_auditors_reach_the_index() {
     }
 }
 
+/// Requirements: F6.
 #[tokio::test]
 async fn a_row_goes_730_days_after_its_last_packet() {
     let store = Store::start();
@@ -315,6 +319,7 @@ async fn a_silent_clickhouse_is_waited_for_no_longer_than_the_limit() {
     };
 }
 
+/// Requirements: F8.
 #[tokio::test]
 async fn an_acknowledged_row_survives_a_kill() {
     let mut store = Store::start();
@@ -326,6 +331,7 @@ async fn an_acknowledged_row_survives_a_kill() {
     }
 }
 
+/// Requirements: F8.
 #[tokio::test]
 async fn rows_are_kept_while_clickhouse_is_away() {
     let mut store = Store::start();
@@ -355,6 +361,7 @@ async fn an_insert_of_tens_of_megabytes_arrives_whole() {
     assert_eq!(store.client.query(sql).fetch_one::<(u64, u64)>().await.unwrap(), (150_000, expected));
 }
 
+/// Requirements: F3, F5.
 #[tokio::test]
 async fn an_auditor_sees_flows_and_denied_attempts_of_a_plant() {
     let store = Store::start();

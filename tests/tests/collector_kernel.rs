@@ -42,6 +42,7 @@ fn events_tell_of_new_flows_and_new_refusals_once() {
     assert!(sweep.events(&mut kernel, 100).is_empty());
 }
 
+/// Requirements: F4.
 #[test]
 fn only_what_moved_since_it_was_stored_is_reported() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
@@ -64,6 +65,7 @@ fn only_what_moved_since_it_was_stored_is_reported() {
     assert_eq!(sweep.all(&mut kernel, now_ns()).unwrap().flows, [live(gate.flow().unwrap())]);
 }
 
+/// Requirements: F8.
 #[test]
 fn an_idle_flow_is_ended_with_its_totals_and_goes_when_they_are_stored() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
@@ -86,6 +88,7 @@ fn an_idle_flow_is_ended_with_its_totals_and_goes_when_they_are_stored() {
     assert!(sweep.all(&mut kernel, over).unwrap().is_empty());
 }
 
+/// Requirements: F8.
 #[test]
 fn a_packet_between_the_sweep_and_the_end_keeps_the_flow() {
     let Lab { mut gate, mut kernel, .. } = Lab::new();
@@ -155,6 +158,7 @@ fn maps_that_the_agent_has_replaced_are_noticed() {
     assert!(!kernel.is_pinned(pins.path()), "other maps are pinned");
 }
 
+/// Requirements: F8.
 #[test]
 fn a_program_that_opens_the_next_flow_leaves_the_last_for_the_collector() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
@@ -165,6 +169,7 @@ fn a_program_that_opens_the_next_flow_leaves_the_last_for_the_collector() {
     assert_eq!(batch.flows, [live(gate.flow().unwrap()), closed(old)]);
 }
 
+/// Requirements: F8.
 #[test]
 fn a_full_table_of_finished_flows_delays_the_end_of_others_and_no_report() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
@@ -191,6 +196,7 @@ fn a_full_table_of_finished_flows_delays_the_end_of_others_and_no_report() {
     assert_eq!(released(&gate), Some(10));
 }
 
+/// Requirements: F8.
 #[test]
 fn a_claim_whose_owner_died_heals() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
@@ -206,6 +212,7 @@ fn a_claim_whose_owner_died_heals() {
     assert!(gate.datapath.closed().unwrap().is_empty());
 }
 
+/// Requirements: F8.
 #[test]
 fn a_collector_that_starts_anew_misses_nothing() {
     let Lab { mut gate, mut kernel, mut sweep, pins } = Lab::new();
@@ -221,6 +228,7 @@ fn a_collector_that_starts_anew_misses_nothing() {
     assert_eq!(batch.denials.len(), 1);
 }
 
+/// Requirements: F5, F8.
 #[test]
 fn a_refused_destination_goes_when_its_window_is_past_and_its_totals_are_stored() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();
@@ -341,6 +349,7 @@ fn of_a_peer_that_is_gone_nothing_is_counted() {
     assert_eq!((gate.flow(), released(&gate)), (None, None));
 }
 
+/// Requirements: F8.
 #[test]
 fn refused_packets_without_a_record_are_reported_once() {
     let Lab { mut gate, mut kernel, mut sweep, .. } = Lab::new();

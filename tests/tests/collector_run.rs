@@ -43,6 +43,7 @@ const NOWHERE: &str = "10.128.2.20";
 /// Refused destinations in a minute that have rows of their own.
 const DENIALS: u32 = 6;
 
+/// Requirements: F8, G3.
 #[test]
 fn crashes_and_outages_lose_and_double_nothing() {
     let mut lab = Lab::new();

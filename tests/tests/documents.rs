@@ -27,6 +27,7 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// The ClickHouse library lies in the machine's initial file system, is unpacked from it, and is installed once more.
 const MEMORY_MIB: u32 = 6_144;
 
+/// Requirements: A4, B4, G3, G5.
 #[test]
 fn commands_do_what_the_documents_say() {
     let name = "commands_do_what_the_documents_say";
@@ -151,8 +152,9 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         datapath,
         services,
     } = agent::Config::parse(least).unwrap();
-    let agent::Users { interface, listen_port, private_key_file: _, mtu } = users;
-    let agent::Plants { listen_port_base, mtu: plants_mtu } = plants;
+    let agent::Users { interface, listen_port, private_key_file: _, mtu, endpoint, real_ranges } = users;
+    let agent::Plants { listen_port_base, mtu: plants_mtu, endpoint: plants_endpoint } = plants;
+    assert!(endpoint.is_none() && real_ranges.is_empty() && plants_endpoint.is_none());
     let agent::Pools { tunnel, source, virtual_, tunnel6, source6, virtual6 } = pools;
     let agent::PolicyConfig { route_roles } = policy;
     let agent::DatapathConfig {
@@ -181,8 +183,11 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         ("users.listen_port", listen_port.to_string()),
         ("users.private_key_file", String::new()),
         ("users.mtu", mtu.to_string()),
+        ("users.endpoint", String::new()),
+        ("users.real_ranges", String::new()),
         ("plants.listen_port_base", listen_port_base.to_string()),
         ("plants.mtu", plants_mtu.to_string()),
+        ("plants.endpoint", String::new()),
         ("pools.tunnel", tunnel.to_string()),
         ("pools.source", source.to_string()),
         ("pools.virtual", virtual_.to_string()),

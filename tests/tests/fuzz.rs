@@ -19,11 +19,13 @@ const STEPS: usize = 2_000;
 /// After so many the maps are compared, and at the end.
 const COMPARED: usize = 200;
 
+/// Requirements: A6, C1, D4.
 #[test]
 fn random_packets_with_room_for_everything() {
     fuzz("random_packets_with_room_for_everything", Capacities::LARGE);
 }
 
+/// Requirements: F8.
 #[test]
 fn random_packets_with_little_room() {
     fuzz("random_packets_with_little_room", Capacities { flows: 12, closed: 3, denied: 6 });

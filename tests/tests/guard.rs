@@ -15,6 +15,7 @@ use vpn_tests::{
 
 const UPLINK: &str = "uplink.7";
 
+/// Requirements: D4.
 #[test]
 fn what_is_for_no_user_ends_in_front_of_the_uplink() {
     let pins = Pins::new();

@@ -23,6 +23,7 @@ use vpn_ebpf_common::{
     flow::Traffic,
     gateway::Gateway,
     names::{PLANT, USERS},
+    route::Route,
 };
 use vpn_tests::{
     gate::{self, REAL, SOURCE, USER, VIRTUAL, sizes},
@@ -41,6 +42,7 @@ const UPGRADES: usize = 12;
 /// Flows that go on meanwhile, by the user's port.
 const PORTS: std::ops::Range<u16> = 40_000..40_008;
 
+/// Requirements: F8, G3.
 #[test]
 fn programs_are_replaced_without_losing_a_packet_a_flow_or_a_count() {
     let pins = Pins::new();
@@ -132,8 +134,8 @@ fn content(plant: u32) -> Content {
         .into_values()
         .map(|of| (plant, vpn_ebpf_common::plant::Plant { link_header: 0, ..of }))
         .collect();
-    for route in content.route_sets.values_mut().flat_map(BTreeMap::values_mut) {
-        route.egress = plant;
+    for routes in content.route_sets.values_mut() {
+        *routes = Arc::new(routes.iter().map(|(to, route)| (*to, Route { egress: plant, ..*route })).collect());
     }
     content
 }

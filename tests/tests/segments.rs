@@ -43,6 +43,7 @@ const COALESCED: [u8; 2] = [1, 4];
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 
+/// Requirements: A6.
 #[test]
 fn segments_of_a_virtual_network_card_reach_the_user_one_by_one() {
     let pins = Pins::new();

@@ -575,6 +575,7 @@ mod tests {
         assert_eq!(Allocations::read(&path).unwrap(), next);
     }
 
+    /// Requirements: C1.
     #[test]
     fn the_file_brings_everything_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -620,6 +621,7 @@ mod tests {
         }
     }
 
+    /// Requirements: A3, A4, C1.
     #[test]
     fn a_rotation_or_a_return_changes_nothing() {
         let config = config(&[]);
@@ -632,6 +634,7 @@ mod tests {
         assert_eq!(without.extended(&example::state(), &config).unwrap(), given);
     }
 
+    /// Requirements: A1.
     #[test]
     fn a_certificate_stays_with_its_user() {
         let config = config(&[]);
@@ -653,6 +656,7 @@ mod tests {
         assert!(matches!(error, Error::OtherOperator { .. }), "{error}");
     }
 
+    /// Requirements: G4.
     #[test]
     fn an_exhausted_pool_is_named_with_its_size() {
         let given = |changes: &[(&str, &str)], document: &Value| {
@@ -690,6 +694,7 @@ mod tests {
         assert_eq!(given.plants()["south"].id, 2, "an interface of the host's needs no port");
     }
 
+    /// Requirements: A4, C1.
     #[test]
     fn a_pool_may_grow_but_not_move() {
         let mut document = example::json();
@@ -709,6 +714,7 @@ mod tests {
         }
     }
 
+    /// Requirements: A4.
     #[test]
     fn ipv6_tunnel_addresses_stay() {
         let document = example::json();
@@ -735,6 +741,7 @@ mod tests {
         assert!(error.starts_with("pools.tunnel: begins at 100.64.0.0, but began at 100.65.0.0"), "{error}");
     }
 
+    /// Requirements: C5.
     #[test]
     fn the_id_of_a_route_set_is_not_used_again() {
         let mut given = Allocations::default();
@@ -750,6 +757,7 @@ mod tests {
     }
 
     proptest! {
+        /// Requirements: A4, C1.
         #[test]
         fn whatever_the_states_were_nothing_moves_and_nothing_meets(states in vec(documents(), 1..6)) {
             let config = config(&[]);

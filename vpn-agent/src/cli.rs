@@ -4,6 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod profile;
+mod site_config;
+
+pub use self::{
+    profile::{Output, Profile},
+    site_config::SiteConfig,
+};
+use crate::id::CertificateId;
+
 /// Where the configuration lies unless an option says otherwise.
 const CONFIG: &str = "/etc/vpn-gateway/agent.toml";
 
@@ -62,6 +71,27 @@ pub enum Command {
         #[arg(long)]
         forget: bool,
     },
+    /// Print a certificate's offer: what its user needs for a profile besides the own private key, as JSON
+    ///
+    /// It is no secret. `vpn-agent profile` on the user's device makes the profile of it.
+    Offer {
+        /// The certificate
+        #[arg(long, value_name = "ID")]
+        certificate: CertificateId,
+        /// Send also the real subnets into the tunnel that the user may reach now; those of later do not follow
+        #[arg(long)]
+        real: bool,
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// On the user's device: make a key pair, and the profile that WireGuard apps read
+    ///
+    /// Needs neither root nor a gateway. The private key is made here and stays here.
+    #[command(subcommand)]
+    Profile(Profile),
+    /// Print the configuration of a plant's WireGuard router
+    SiteConfig(SiteConfig),
     /// Make a private key file (mode 0600) unless it is there, and print the public key
     Keygen {
         /// The key file
@@ -88,5 +118,8 @@ mod tests {
         let status = Command::Status { json: true, config: "a.toml".into() };
         assert_eq!(parsed("vpn-agent status --json --config a.toml").unwrap(), status);
         assert!(parsed("vpn-agent check").is_err(), "the file is required");
+        assert!(parsed("vpn-agent profile new --key k --qr").is_err(), "the profile comes later");
+        assert!(parsed("vpn-agent profile new --qr --out o").is_err(), "it is shown once");
+        assert!(parsed("vpn-agent offer --certificate A").is_err(), "no id");
     }
 }

@@ -7,11 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 pub use crate::pools::Pools;
 use crate::{
     datapath::Sizes,
+    endpoint::{Endpoint, Host},
     id::PlantId,
     problem::{Check, Problem, Problems},
     role::Role,
@@ -65,6 +67,12 @@ pub struct Users {
     /// Largest packet inside the tunnel, bytes.
     #[serde(default = "mtu")]
     pub mtu: u32,
+    /// Where users' devices find the gateways, as it stands in profiles: a name that leads to all regions, or to the
+    /// best one.
+    pub endpoint: Option<Endpoint>,
+    /// Ranges of plants' real subnets that profiles send into the tunnel, besides all virtual subnets.
+    #[serde(default)]
+    pub real_ranges: Vec<IpNet>,
 }
 
 /// `[plants]`: the interfaces that plants connect to, one each.
@@ -75,6 +83,8 @@ pub struct Plants {
     pub listen_port_base: u16,
     /// Largest packet inside the tunnels, bytes.
     pub mtu: u32,
+    /// Where site routers find this gateway, as it stands in their configuration.
+    pub endpoint: Option<Host>,
 }
 
 /// `[policy]`: who gets routes.
@@ -211,7 +221,7 @@ const fn mtu() -> u32 {
 
 impl Default for Plants {
     fn default() -> Self {
-        Self { listen_port_base: 51821, mtu: mtu() }
+        Self { listen_port_base: 51821, mtu: mtu(), endpoint: None }
     }
 }
 
@@ -346,6 +356,13 @@ impl Config {
         });
         check.range("users.listen_port", self.users.listen_port.into(), 1..=65_535);
         check.range("users.mtu", self.users.mtu, MTU);
+        for (at, range) in self.users.real_ranges.iter().enumerate() {
+            let path = format!("users.real_ranges[{at}]");
+            check.that(range.trunc() == *range, &path, || format!("{range} has host bits set; use {}", range.trunc()));
+            check.that(range.prefix_len() >= REAL_RANGE, &path, || {
+                format!("{range} is more than plants use; use prefix lengths from {REAL_RANGE} on")
+            });
+        }
         check.range("plants.listen_port_base", self.plants.listen_port_base.into(), 1..=65_535);
         check.that(self.users.listen_port < self.plants.listen_port_base, "plants.listen_port_base", || {
             format!(
@@ -434,6 +451,9 @@ pub const PLANT_INTERFACE_PREFIX: &str = "wgp-";
 /// From the least that IPv6 wants of a link to the most that fits into a jumbo frame with WireGuard's overhead.
 const MTU: RangeInclusive<u32> = 1280..=8920;
 
+/// The shortest prefix of a plant's subnet.
+const REAL_RANGE: u8 = 8;
+
 const IDLE: RangeInclusive<u32> = 1..=604_800;
 
 /// How often something may happen in a second or minute.
@@ -465,7 +485,7 @@ mod tests {
     fn what_is_left_out_has_a_default() {
         let config = Config::parse(LEAST).unwrap();
         assert_eq!((config.users.interface.as_str(), config.users.listen_port), ("wg-users", 51820));
-        assert_eq!(config.plants, Plants { listen_port_base: 51821, mtu: 1420 });
+        assert_eq!(config.plants, Plants { listen_port_base: 51821, mtu: 1420, endpoint: None });
         assert_eq!(config.pools.tunnel.to_string(), "100.64.0.0/16");
         assert_eq!(config.pools.source.to_string(), "100.80.0.0/16");
         assert_eq!(config.pools.virtual_.to_string(), "10.128.0.0/9");
@@ -487,6 +507,7 @@ mod tests {
         assert_eq!(config.plant_port(0), None);
     }
 
+    /// Requirements: G4.
     #[test]
     fn every_error_names_its_field_and_what_is_allowed() {
         for (extra, path, part) in [
@@ -507,6 +528,7 @@ mod tests {
             ("[pools]\nsource6 = \"fd00::/72\"", "pools.source6", "as long as pools.tunnel6"),
             ("[pools]\ntunnel6 = \"fd00::/113\"\nsource6 = \"fd01::/113\"", "pools.tunnel6", "at most 112"),
             ("[plants]\nlisten_port_base = 51820", "plants.listen_port_base", "use more than users.listen_port"),
+            ("[plants]\nendpoint = 'a:1'", "plants.endpoint", "use a name such as"),
             ("[plants]\nmtu = 900", "plants.mtu", "use 1280 to 8920"),
             ("[policy]\nroute_roles = [\"boss\"]", "policy.route_roles[0]", "`technical-manager`"),
             ("[datapath]\nflows_max = 0", "datapath.flows_max", "use 1024 to"),
@@ -531,6 +553,9 @@ mod tests {
             ("private_key_file", "interface = \"wgp-1\"\nprivate_key_file", "users.interface"),
             ("private_key_file", "interface = \"all\"\nprivate_key_file", "users.interface"),
             ("private_key_file", "interface = \"a/b\"\nprivate_key_file", "users.interface"),
+            ("private_key_file", "endpoint = \"gateway\"\nprivate_key_file", "users.endpoint"),
+            ("private_key_file", "real_ranges = [\"10.1.0.0/8\"]\nprivate_key_file", "users.real_ranges[0]"),
+            ("private_key_file", "real_ranges = [\"0.0.0.0/0\"]\nprivate_key_file", "users.real_ranges[0]"),
             ("private_key_file", "listen_port = 0\nprivate_key_file", "users.listen_port"),
         ] {
             let problems = Config::parse(&LEAST.replace(from, to)).unwrap_err();

@@ -1,6 +1,6 @@
 //! From [`Tables`] to the bytes of the maps.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use vpn_ebpf_common::{
@@ -14,7 +14,7 @@ use vpn_ebpf_common::{
 
 use crate::{
     config::{Config, Refusals, Unrecorded},
-    datapath::fill::Content,
+    datapath::{fill::Content, route_set::RouteSet},
     service::Service,
     tables::{self, Tables},
 };
@@ -53,13 +53,20 @@ pub fn gateway(config: &Config, users: u32) -> Gateway {
     }
 }
 
-/// The content of the maps that the agent writes.
+/// The content of the maps that the agent writes. Sets that are the same in `known` are shared with it.
 #[must_use]
-pub fn content(tables: &Tables, config: &Config) -> Content {
+pub fn content(tables: Tables, config: &Config, known: &BTreeMap<u32, Arc<RouteSet>>) -> Content {
     let peer = |peer: &tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
+    // The tables' own form of a set goes as soon as the maps' form is there.
+    let set = |(id, routes): (u32, Vec<_>)| {
+        let set = route_set(&routes);
+        // An id says nothing about what a run with other allocations has left under it.
+        let known = known.get(&id).filter(|known| ***known == set).cloned();
+        (id, known.unwrap_or_else(|| Arc::new(set)))
+    };
     Content {
         peers: tables.peers.iter().map(|(number, of)| (*number, peer(of))).collect(),
-        route_sets: tables.route_sets.iter().map(|(id, routes)| (*id, route_set(routes))).collect(),
+        route_sets: tables.route_sets.into_iter().map(set).collect(),
         plants: tables.plants.iter().map(|(ifindex, of)| (*ifindex, plant(of))).collect(),
         services: config.services().iter().zip(1..).map(|(service, id)| (service_key(service), id)).collect(),
     }
@@ -88,7 +95,7 @@ fn service_key(service: &Service) -> ServiceKey {
     }
 }
 
-fn route_set(routes: &[tables::Route]) -> BTreeMap<(Address, u32), Route> {
+fn route_set(routes: &[tables::Route]) -> RouteSet {
     let entry = |route: &tables::Route| {
         let bits = bits(route.destination);
         let key = (Address::from(route.destination.network()), bits);
@@ -147,15 +154,15 @@ mod tests {
                 },
             )]),
         };
-        let content = content(&tables, &config);
+        let content = content(tables, &config, &BTreeMap::new());
         let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(content.peers, BTreeMap::from([(7, Peer { id: 5, route_set: 4 })]));
         let routes = &content.route_sets[&4];
-        let route = routes[&(address("10.128.3.0"), 96 + 24)];
+        let route = routes.get(&(address("10.128.3.0"), 96 + 24)).unwrap();
         assert_eq!((route.plant, route.id, route.egress), (2, 9, 31));
         assert_eq!(route.real.translate(&address("10.128.3.77")), address("192.168.1.77"));
         assert_eq!(route.other_address(&address("10.128.3.77")), address("192.168.1.77"));
-        let route = routes[&(address("2001:db8::"), 64)];
+        let route = routes.get(&(address("2001:db8::"), 64)).unwrap();
         assert_eq!(route.other_address(&address("2001:db8::77")), address("fd76:7600::77"));
 
         let plant = content.plants[&31];

@@ -246,6 +246,7 @@ mod tests {
 
     use super::*;
 
+    /// Requirements: G3.
     #[test]
     fn a_tunnel_is_closed_for_both_families_and_kept_so() {
         let settings = Settings::default();

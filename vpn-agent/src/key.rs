@@ -125,6 +125,12 @@ pub enum KeyFileError {
         /// The file concerned.
         path: PathBuf,
     },
+    /// There is a file of this name already.
+    #[error("{}: there is such a file already, and a key in it may be in use; choose another name", path.display())]
+    Exists {
+        /// The file concerned.
+        path: PathBuf,
+    },
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes for a new key: {0}")]
     Random(getrandom::Error),
@@ -184,6 +190,35 @@ impl PrivateKey {
         Ok(key)
     }
 
+    /// Makes the key file at `path` (mode 0600) with a new key.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Exists`], [`KeyFileError::Io`], [`KeyFileError::Random`].
+    pub fn create(path: &Path) -> Result<Self, KeyFileError> {
+        let key = Self::generate()?;
+        key.write_new(path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.to_owned() },
+            _ => KeyFileError::Io { path: path.to_owned(), source },
+        })?;
+        Ok(key)
+    }
+
+    /// Overwrites the key file at `path` and removes it. On a file system that writes elsewhere than it has read, the
+    /// old blocks stay until they are used again.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Io`].
+    pub fn destroy(path: &Path) -> Result<(), KeyFileError> {
+        let overwrite = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).open(path)?;
+            let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
+            file.write_all(&vec![0; length])?;
+            file.sync_all()?;
+            fs::remove_file(path)
+        };
+        overwrite().map_err(|source| KeyFileError::Io { path: path.to_owned(), source })
+    }
+
     /// Written under another name and linked, so that a crash cannot leave half a key that looks like a file to keep.
     fn write_new(&self, path: &Path) -> io::Result<()> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -194,19 +229,25 @@ impl PrivateKey {
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        let mut line = Zeroizing::new(BASE64_STANDARD.encode(*self.0));
-        line.push('\n');
-        file.write_all(line.as_bytes())?;
+        file.write_all(self.base64().as_bytes())?;
+        file.write_all(b"\n")?;
         file.sync_all()?;
         // Unlike a rename, a link never replaces a key that appeared in the meantime.
-        fs::hard_link(&new, path)?;
-        fs::remove_file(&new)
+        let linked = fs::hard_link(&new, path);
+        fs::remove_file(&new)?;
+        linked
     }
 
     /// The public key that belongs to this key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(x25519_dalek::x25519(*self.0, x25519_dalek::X25519_BASEPOINT_BYTES))
+    }
+
+    /// The secret as text, for a configuration that is shown once.
+    #[must_use]
+    pub(crate) fn base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_STANDARD.encode(*self.0))
     }
 
     /// The secret, for WireGuard's netlink interface only.
@@ -264,6 +305,7 @@ mod tests {
         assert_ne!(first.public(), PrivateKey::generate().unwrap().public());
     }
 
+    /// Requirements: G4.
     #[test]
     fn a_bad_key_file_is_refused_without_showing_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -275,6 +317,26 @@ mod tests {
         let error = PrivateKey::read_or_create(&path).unwrap_err();
         assert!(matches!(error, KeyFileError::Form { .. }));
         assert!(!error.to_string().contains(&PRIVATE[2..10]), "{error}");
+    }
+
+    /// Requirements: A3.
+    #[test]
+    fn a_key_file_is_made_once_and_destroyed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("user.key");
+        let key = PrivateKey::create(&path).unwrap();
+        assert_eq!(PrivateKey::read(&path).unwrap().public(), key.public());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        let error = PrivateKey::create(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Exists { .. }), "{error}");
+        assert_eq!(PrivateKey::read(&path).unwrap().public(), key.public(), "the key in use is untouched");
+        // Another name of the file shows what it holds after its end.
+        let witness = folder.path().join("witness");
+        fs::hard_link(&path, &witness).unwrap();
+        PrivateKey::destroy(&path).unwrap();
+        assert!(!path.exists());
+        assert!(fs::read(&witness).unwrap().iter().all(|byte| *byte == 0));
+        assert!(matches!(PrivateKey::destroy(&path), Err(KeyFileError::Io { .. })));
     }
 
     fn write(path: &Path, text: &str, mode: u32) {

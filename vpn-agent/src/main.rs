@@ -29,6 +29,8 @@ use vpn_agent::{
     status::Status,
 };
 
+mod commands;
+
 fn main() -> ExitCode {
     match execute(Cli::parse().command) {
         Ok(code) => code,
@@ -60,6 +62,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 "detached; no packet passes between users and plants until `vpn-agent run` is started or gets SIGHUP\n",
             )?;
         }
+        Command::Offer { certificate, real, config } => {
+            print(&json(&commands::offer(&Config::read(&config)?, &certificate, real)?)?)?;
+        }
+        Command::Profile(profile) => commands::profile(&profile)?,
+        Command::SiteConfig(site) => commands::site_config(&site)?,
         Command::Keygen { file } => print(&format!("{}\n", PrivateKey::read_or_create(&file)?.public()))?,
         Command::Pubkey { file } => print(&format!("{}\n", PrivateKey::read(&file)?.public()))?,
     }

@@ -232,6 +232,7 @@ mod tests {
 
     /// The world of the table: alpha has the portfolio `wind` with the plants `w1` and `w2`, and the plant `solo`;
     /// beta is a partner to be, gamma a bystander. A row gives the user memberships, roles and what is shared.
+    /// Requirements: B1, B2, B3.
     #[test]
     fn a_route_needs_access_and_a_role() {
         let member = |organisation: &str, access: Value| json!([[organisation, "member", access]]);
@@ -377,6 +378,7 @@ mod tests {
         }
     }
 
+    /// Requirements: B1.
     #[test]
     fn which_roles_open_routes_is_configuration() {
         let partner = json!([["beta", "member", "all"]]);
@@ -397,6 +399,7 @@ mod tests {
         assert_eq!(reached(&state, &[Role::AssetManager]), none, "B1 (2) holds for foreign plants too");
     }
 
+    /// Requirements: C2.
     #[test]
     fn equal_real_subnets_lead_to_the_first_plant() {
         let mut document = world_json(&json!([["alpha", "member", "all"]]), &json!([]), &json!([]));
@@ -453,6 +456,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
+        /// Requirements: B1, B2, B3, B4.
         #[test]
         fn the_naive_reading_of_the_rules_agrees(
             document in documents(),

@@ -411,6 +411,7 @@ impl Host {
         self.user_peers = None;
         self.plants.clear();
         self.leftovers_known = false;
+        self.datapath.forget_routes();
         if self.is_detached() {
             self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.sizes())?;
         }
@@ -473,7 +474,7 @@ impl Host {
         let uplinks = tables::Uplink::by_plant(&self.allocations, &by_number.collect());
         let mut next = self.allocations.clone();
         let tables = Tables::new(state, &mut next, &self.config.pools, policy, &uplinks)?;
-        let content = content::content(&tables, &self.config);
+        let content = content::content(tables, &self.config, self.datapath.route_sets()?);
         let Self { datapath, allocations, config, .. } = self;
         let withdrawn = datapath.withdraw(&content, || remember(allocations, next, config))?;
         if withdrawn != Withdrawn::default() {
@@ -488,7 +489,8 @@ impl Host {
         let mut next = self.allocations.clone();
         let tables = Tables::new(state, &mut next, &self.config.pools, policy, &self.uplinks())?;
         self.remember(next)?;
-        self.datapath.fill(&content::content(&tables, &self.config))?;
+        let content = content::content(tables, &self.config, self.datapath.route_sets()?);
+        self.datapath.fill(&content)?;
         Ok(())
     }
 
@@ -599,6 +601,7 @@ mod tests {
         assert!(lock(&path).is_ok());
     }
 
+    /// Requirements: G4.
     #[test]
     fn a_state_that_cannot_be_used_is_none() {
         let path = Path::new("state.json");

@@ -172,6 +172,7 @@ mod tests {
         assert!(example::config("").services().is_empty());
     }
 
+    /// Requirements: G4.
     #[test]
     fn every_rule_names_the_field_and_what_is_allowed() {
         for (service, path, part) in [

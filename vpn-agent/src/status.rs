@@ -425,7 +425,7 @@ mod tests {
         let uplink = |ifindex| tables::Uplink { ifindex, mtu: 1420 };
         let uplinks = BTreeMap::from([("north".parse().unwrap(), uplink(11)), ("south".parse().unwrap(), uplink(12))]);
         let tables = tables::Tables::new(&state, &mut allocations, &config.pools, &policy, &uplinks).unwrap();
-        let content = content(&tables, &config);
+        let content = content(tables, &config, &BTreeMap::new());
 
         let peer = |number: u8, addresses: &[&str]| {
             let allowed_ips = addresses.iter().map(|address| address.parse().unwrap()).collect();
@@ -496,6 +496,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1000)
     }
 
+    /// Requirements: G5.
     #[test]
     fn a_gateway_in_order_is_shown_in_full_and_differs_in_nothing() {
         let (config, files, kernel) = example_gateway();
@@ -546,6 +547,7 @@ maps
         assert_eq!(json["plants"][0]["subnets"][0]["virtual"], "10.128.0.0/24");
     }
 
+    /// Requirements: G5.
     #[test]
     fn every_difference_is_named() {
         type Change = fn(&mut Kernel);

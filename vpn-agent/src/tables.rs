@@ -210,6 +210,7 @@ mod tests {
     use super::*;
     use crate::{example, role::Role};
 
+    /// Requirements: C1, C2.
     #[test]
     fn two_plants_with_one_subnet_are_apart_by_their_virtual_subnets() {
         let mut allocations = Allocations::default();
@@ -284,6 +285,7 @@ mod tests {
         assert_eq!(tables.plants.len(), 1);
     }
 
+    /// Requirements: C5.
     #[test]
     fn the_content_behind_an_id_never_changes() {
         let mut allocations = Allocations::default();
@@ -323,6 +325,7 @@ mod tests {
     }
 
     proptest! {
+        /// Requirements: C1, C2.
         #[test]
         fn a_naive_look_up_agrees(world in worlds()) {
             let World { document, reached, ready, probes } = world;

@@ -550,6 +550,7 @@ mod tests {
     }
 
     /// One mistake at a time: where it is made, what is put there, and the start and a part of the answer.
+    /// Requirements: A1, G4.
     #[test]
     fn every_rule_names_the_field_and_what_is_allowed() {
         let other_key = example::key(77);
@@ -711,6 +712,7 @@ mod tests {
         }
     }
 
+    /// Requirements: G4.
     #[test]
     fn records_listed_twice_are_named() {
         for list in ["memberships", "roles", "cooperations"] {
@@ -724,6 +726,7 @@ mod tests {
         }
     }
 
+    /// Requirements: G4.
     #[test]
     fn all_problems_of_a_pass_are_listed() {
         let content = problems_with(&[
@@ -753,6 +756,7 @@ mod tests {
         assert_eq!(paths, ["plants[0].subnets", "users[0].name", "roles[1].role", "extra"]);
     }
 
+    /// Requirements: G4.
     #[test]
     fn what_is_not_a_document_says_where_it_stops() {
         let error = |text: &str| State::parse(text.as_bytes()).unwrap_err().to_string();

@@ -91,6 +91,7 @@ mod tests {
 
     use super::*;
 
+    /// Requirements: G2.
     #[tokio::test]
     async fn every_way_to_change_a_file_is_seen() {
         let folder = tempfile::tempdir().unwrap();

@@ -157,6 +157,7 @@ mod tests {
 
     use super::*;
 
+    /// Requirements: F3.
     #[test]
     fn a_flow_is_its_plants_whatever_address_the_user_wrote() {
         let lab = Lab::new();
@@ -177,6 +178,7 @@ mod tests {
         assert_eq!((row.gateway.as_str(), row.destination), ("gateway-1", ipv6("100.64.0.1")));
     }
 
+    /// Requirements: F5.
     #[test]
     fn a_refusal_is_the_plants_whose_virtual_address_it_was() {
         let lab = Lab::new();

@@ -144,6 +144,7 @@ mod tests {
         assert_eq!(third.real_ns(31 * SECOND), 1_031 * SECOND, "back again");
     }
 
+    /// Requirements: F8.
     #[test]
     fn a_restart_finds_the_same_offsets() {
         let folder = tempfile::tempdir().unwrap();

@@ -213,6 +213,7 @@ mod tests {
         assert_eq!(config.embedded, None);
     }
 
+    /// Requirements: G4.
     #[test]
     fn a_bad_field_is_named_with_what_is_allowed() {
         for (text, expected) in [

@@ -91,6 +91,7 @@ mod tests {
 
     use super::*;
 
+    /// Requirements: F8.
     #[test]
     fn whatever_differs_makes_another_id() {
         let flow = FlowKey {

@@ -410,6 +410,7 @@ mod tests {
             prop_assert_eq!(last.corrections().count(), 0);
         }
 
+        /// Requirements: F8.
         #[test]
         fn while_nothing_goes_wrong_the_account_is_exact_and_never_corrected(
             sweeps in vec(vec((open_or_idle(), any::<bool>()), 0..40), 1..8),

@@ -225,6 +225,7 @@ mod tests {
         assert_eq!(found("flows"), (clauses("(operator, plant, opened, flow)"), 18));
         assert_eq!(found("denials"), (clauses("(first_seen, denial)"), 15));
     }
+    /// Requirements: G1.
     #[test]
     fn a_server_may_replicate_the_tables() {
         let (_, text) = statements("audit").find(|(name, _)| *name == "denials").unwrap();

@@ -81,6 +81,7 @@ mod tests {
         (0..128).filter(|bit| *bit >= length).map(|bit| 1_u128 << (127 - bit)).sum()
     }
 
+    /// Requirements: C1.
     #[test]
     fn a_device_keeps_its_host_bits() {
         let prefix = Prefix::new(Ipv4Addr::new(10, 128, 4, 0).into(), 96 + 24);
@@ -108,6 +109,7 @@ mod tests {
             prop_assert_eq!(prefix.host_number(&Ipv6Addr::from_bits(address).into()), expected);
         }
 
+        /// Requirements: C1.
         #[test]
         fn translation_and_membership_equal_the_naive_ones(base: u128, address: u128, other: u128, length in 0..=128_u32) {
             let hosts = naive_host_mask(length);

@@ -1,4 +1,4 @@
-//! Development commands of the VPN gateway: `cargo xtask setup|demo|test|bench`.
+//! Development commands of the VPN gateway: `cargo xtask setup|demo|test|bench|requirements`.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use clap::Parser;
 mod bench;
 mod demo;
 mod lint;
+mod requirements;
 mod setup;
 mod test;
 #[path = "../../vpn-ebpf/toolchain.rs"]
@@ -25,6 +26,8 @@ enum Command {
     Test(test::Arguments),
     /// Set up, build, and measure how fast the gateway is on this machine; needs root
     Bench(bench::Arguments),
+    /// Show which tests prove which requirement, and fail where one that is said to be done has none
+    Requirements,
 }
 
 fn main() -> ExitCode {
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Requirements => requirements::run(),
     };
     done.unwrap_or_else(|error| {
         eprintln!("{error:#}");

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{lint, setup, workspace};
+use crate::{lint, requirements, setup, workspace};
 
 #[path = "../../tests/src/skip/environment.rs"]
 mod environment;
@@ -36,6 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Ok(mut clippy) => checks.run("clippy of the eBPF programs", &mut clippy),
         Err(reason) => checks.skip("clippy of the eBPF programs", &reason),
     }
+    checks.step("requirements", requirements::check);
     // Tests start the programs, and put them into virtual machines; testing alone does not build them.
     checks.run("build", workspace::cargo().arg("build"));
     let mut tally = Tally::default();

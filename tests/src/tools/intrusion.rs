@@ -10,6 +10,7 @@ use crate::{device::HTTP_PORT, steps::equal};
 use super::{attempts, scene::Scene, servers::authority};
 
 /// From every plant, under both families, to the address that a user has there.
+/// Requirements: D4.
 pub fn attempt(scene: &Scene) -> Result<Vec<String>> {
     let seen = scene.tunnel_addresses("user-a")?.map(source);
     let verdicts = || Ok::<_, anyhow::Error>([scene.verdict("no-flow")?, scene.verdict("icmp-type")?]);

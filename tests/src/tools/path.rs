@@ -19,6 +19,7 @@ const ECHO: u64 = 8;
 const PROBES: [&str; 3] = ["", "-I", "-T -p 80"];
 
 /// `traceroute` shows the gateway, and then what lies behind it, all under addresses that users can write.
+/// Requirements: A6.
 pub fn hops(scene: &Scene) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::BOTH {
@@ -39,6 +40,7 @@ pub fn hops(scene: &Scene) -> Result<Vec<String>> {
 }
 
 /// A packet that may not be fragmented and is one byte too large: the gateway says how large it may be.
+/// Requirements: A6.
 pub fn too_big(scene: &Scene) -> Result<Vec<String>> {
     let user = scene.user("user-a");
     let mut lines = Vec::new();
@@ -62,6 +64,7 @@ pub fn too_big(scene: &Scene) -> Result<Vec<String>> {
 }
 
 /// `tracepath` finds the path's MTU, and at which hop, and as many hops back as there.
+/// Requirements: A6.
 pub fn mtu(scene: &Scene) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::BOTH {

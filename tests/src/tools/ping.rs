@@ -22,6 +22,7 @@ const LARGE: u64 = 8_000;
 const HEADER: u64 = 8;
 
 /// Every device under both families; every packet is counted once each way, to the byte.
+/// Requirements: A6.
 pub fn small(scene: &Scene) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::BOTH {
@@ -38,6 +39,7 @@ pub fn small(scene: &Scene) -> Result<Vec<String>> {
 }
 
 /// Echo messages in fragments, of which every one is counted, by the accounts of who sent and received them.
+/// Requirements: A6.
 pub fn large(scene: &Scene) -> Result<Vec<String>> {
     let user = scene.user("user-a");
     let mut lines = Vec::new();

@@ -26,6 +26,7 @@ struct Row {
 }
 
 /// ClickHouse holds what the kernel has counted, although the collector comes last.
+/// Requirements: F3, F4, F5.
 pub fn compare(scene: &mut Scene) -> Result<Vec<String>> {
     let maps = scene.gateway.maps()?;
     let mut expected = BTreeMap::<(String, String, u8), [u64; 3]>::new();

@@ -55,6 +55,7 @@ pub fn of_own_plant(scene: &Scene) -> Result<Vec<String>> {
 }
 
 /// A scan of a plant that the user may not reach gets the reason, and each of its probes is on record.
+/// Requirements: B2, F5.
 pub fn of_foreign_plant(scene: &Scene) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::BOTH {
@@ -72,6 +73,7 @@ pub fn of_foreign_plant(scene: &Scene) -> Result<Vec<String>> {
 }
 
 /// All ports at once: each probe is on record, and a transfer of somebody else goes on.
+/// Requirements: F5, F8.
 pub fn of_all_ports(scene: &Scene) -> Result<Vec<String>> {
     let url = format!("http://{}/archive", authority(scene.device("south", Family::V4)?, HTTP_PORT));
     let file = scene.folder.join("archive");

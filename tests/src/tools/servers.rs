@@ -22,6 +22,7 @@ const CLOSED_UDP_PORT: u16 = UDP_PORT + 1;
 
 /// `curl` gets the right page from each of the devices, which all have one address; under that one, it is that of the
 /// plant whose name comes first.
+/// Requirements: A6.
 pub fn http(scene: &Scene) -> Result<Vec<String>> {
     let user = scene.user("user-a");
     let mut lines = Vec::new();
@@ -43,6 +44,7 @@ pub fn http(scene: &Scene) -> Result<Vec<String>> {
 }
 
 /// `mbpoll` reads the registers of each device.
+/// Requirements: A6.
 pub fn modbus(scene: &Scene) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::BOTH {
@@ -63,6 +65,7 @@ pub fn modbus(scene: &Scene) -> Result<Vec<String>> {
 }
 
 /// A UDP service answers; where there is none, the device's "port unreachable" reaches the program that asked.
+/// Requirements: A6.
 pub fn udp(scene: &Scene) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::BOTH {

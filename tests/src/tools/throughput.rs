@@ -32,6 +32,7 @@ enum Way {
 }
 
 /// Large transfers by TCP. No packet is ever too big for a tunnel, since both ends were told so when they connected.
+/// Requirements: A6.
 pub fn tcp(scene: &Scene) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::BOTH {
@@ -67,6 +68,7 @@ fn check_tcp(moved: Traffic, plant: &str, family: Family, received: u64, sent: u
 }
 
 /// Datagrams as large as iperf3 makes them by itself, few of which are lost, and if so behind the gateway.
+/// Requirements: A6.
 pub fn udp(scene: &Scene) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::BOTH {

@@ -34,6 +34,7 @@ mod to_plants;
 mod to_users;
 mod unparsed;
 
+/// Requirements: A6, B1, B4, C1, D4, F5.
 #[test]
 fn every_verdict_has_its_packet_action_and_counter() {
     // The kernel cannot be made to run out of memory.
@@ -63,6 +64,7 @@ fn every_verdict_has_its_packet_action_and_counter() {
     }
 }
 
+/// Requirements: A6, C1.
 #[test]
 fn packets_written_out_by_hand_go_on_as_written() {
     let mut pair = Pair::new(Capacities::LARGE, by_hand::topology());

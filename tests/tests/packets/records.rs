@@ -43,6 +43,7 @@ fn compare(pair: &mut Pair) {
     pair.compare().unwrap_or_else(|problem| panic!("{problem}"));
 }
 
+/// Requirements: F3, F4.
 #[test]
 fn a_flow_counts_both_directions_and_remembers_how_it_was_addressed() {
     for family in [V4, V6] {
@@ -112,6 +113,7 @@ fn an_icmp_error_lengthens_the_life_of_its_flow_as_a_packet_of_the_flow_does() {
     }
 }
 
+/// Requirements: F8.
 #[test]
 fn a_packet_after_a_flow_that_is_over_opens_the_next_and_keeps_the_old_totals() {
     let mut pair = pair(Capacities::LARGE);
@@ -143,6 +145,7 @@ fn a_packet_that_is_refused_leaves_a_flow_that_is_over_where_it_is() {
     assert_eq!((records.flows.len(), records.closed.len(), records.usage[&PEER.id].opened), (1, 0, 1));
 }
 
+/// Requirements: F5.
 #[test]
 fn a_refused_destination_is_recorded_with_every_attempt() {
     for family in [V4, V6] {
@@ -171,6 +174,7 @@ fn a_refused_destination_is_recorded_with_every_attempt() {
     }
 }
 
+/// Requirements: F5, F8.
 #[test]
 fn refused_destinations_beyond_the_limit_are_counted_together() {
     let mut pair = pair(Capacities::LARGE);
@@ -186,6 +190,7 @@ fn refused_destinations_beyond_the_limit_are_counted_together() {
     assert_eq!(records.usage[&PEER.id].denials, 2);
 }
 
+/// Requirements: F5, F8.
 #[test]
 fn refused_packets_that_find_no_room_are_counted_all_the_same() {
     let mut pair = pair(SMALL);
@@ -197,6 +202,7 @@ fn refused_packets_that_find_no_room_are_counted_all_the_same() {
     assert_eq!((usage.denials, usage.unrecorded), (2, Traffic { packets: 1, bytes: 28 }));
 }
 
+/// Requirements: F4.
 #[test]
 fn segments_that_came_as_one_packet_count_as_they_were_on_the_wire() {
     let large = tcp(V4.out(), &[1; 2_500]);
@@ -209,6 +215,7 @@ fn segments_that_came_as_one_packet_count_as_they_were_on_the_wire() {
     }
 }
 
+/// Requirements: F8.
 #[test]
 fn cpus_that_count_in_one_flow_lose_nothing() {
     const PACKETS: u64 = 30_000;
@@ -231,6 +238,7 @@ fn cpus_that_count_in_one_flow_lose_nothing() {
     assert_eq!(gate.flow().unwrap().to_plant, Traffic { packets, bytes: packets * request.len() as u64 });
 }
 
+/// Requirements: C5.
 #[test]
 fn one_peer_entry_switches_all_routes_at_once() {
     let mut gate = Gate::new();
@@ -258,6 +266,7 @@ fn filling_twice_writes_nothing_and_taking_away_leaves_nothing() {
     assert_eq!(gate.datapath.services().unwrap(), BTreeMap::new());
 }
 
+/// Requirements: G4.
 #[test]
 fn a_state_that_does_not_fit_is_refused_by_the_name_of_the_setting() {
     let mut gate = Gate::with(&Sizes { peers_max: 1, ..sizes() });

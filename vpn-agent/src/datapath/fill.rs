@@ -1,42 +1,33 @@
 //! Brings the maps to the wanted content, in an order in which no packet ever sees a half-made change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use aya::{
     Pod,
-    maps::{
-        Array, HashMap, MapError,
-        lpm_trie::{Key, LpmTrie},
-    },
+    maps::{Array, HashMap, MapError},
 };
-use vpn_ebpf_common::{
-    Address,
-    gateway::Gateway,
-    names,
-    peer::Peer,
-    plant::Plant,
-    route::{Route, RouteKey, SET_BITS},
-    service::ServiceKey,
-    usage::Usage,
-};
+use vpn_ebpf_common::{gateway::Gateway, names, peer::Peer, plant::Plant, service::ServiceKey, usage::Usage};
 
-use super::{Datapath, Error, read::Maps as _};
+use super::{Datapath, Error, read::Maps as _, route_set::RouteSet};
+
+/// So many routes of old sets are removed while a change is made. More go later, in pieces.
+const AT_ONCE: usize = 4_096;
 
 /// The wanted content of the maps that the agent writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// By the host number of their tunnel addresses.
     pub peers: BTreeMap<u32, Peer>,
-    /// By route-set id, then by destination and its prefix length in the 128 bits of [`Address`].
-    pub route_sets: BTreeMap<u32, BTreeMap<(Address, u32), Route>>,
+    /// By route-set id.
+    pub route_sets: BTreeMap<u32, Arc<RouteSet>>,
     /// By interface index.
     pub plants: BTreeMap<u32, Plant>,
     /// What users may reach on the gateway itself, with route ids.
     pub services: BTreeMap<ServiceKey, u32>,
 }
-
-/// Routes as the map has them: by set, destination, and prefix length in the 128 bits of [`Address`].
-pub(super) type Routes = BTreeMap<(u32, Address, u32), Route>;
 
 /// What [`Datapath::fill`] wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +62,8 @@ impl Datapath {
     ///
     /// What takes something away from a peer comes first and does not depend on the rest, see
     /// [`Datapath::withdraw`]. New route sets are complete before a peer points to them, and old ones go after the
-    /// last peer has left (requirement C5). A route of a set that is in use already is left alone: sets never change.
+    /// last peer has left (requirement C5), large ones later, see [`Datapath::remove_resting_routes`]. A route of a set
+    /// that is in use already is left alone: sets never change.
     ///
     /// # Errors
     /// [`Error::Map`], [`Error::Full`], [`Error::NoPlace`]. Peers then still have their old route sets, or less.
@@ -89,27 +81,23 @@ impl Datapath {
         written.set += services;
         written.removed += removed;
 
-        let wanted_routes: Routes = content
-            .route_sets
-            .iter()
-            .flat_map(|(set, routes)| {
-                routes.iter().map(|((destination, bits), route)| ((*set, *destination, *bits), *route))
-            })
-            .collect();
-        let (old_routes, removed) = self.remove_unused_routes(&content.route_sets.keys().copied().collect())?;
-        written.removed += removed;
-
-        match self.set_routes(&wanted_routes, &old_routes) {
-            Ok(set) => written.set += set,
-            Err(error) => {
-                // A map that stays full would be in the way of the next withdrawal.
-                self.remove_unused_routes(&BTreeSet::new())?;
-                return Err(error);
+        for (set, routes) in &content.route_sets {
+            match self.write_set(*set, routes, || content.route_sets.keys().copied().collect()) {
+                Ok(set) => written.set += set,
+                Err(error) => {
+                    // A map that stays full would be in the way of the next withdrawal.
+                    self.make_room(BTreeSet::new())?;
+                    return Err(error);
+                }
             }
         }
         written.set += self.set_peers(&content.peers)?;
 
-        written.removed += self.remove_routes(old_routes.keys().filter(|key| !wanted_routes.contains_key(*key)))?;
+        let keep = content.route_sets.keys().copied().collect();
+        self.sets_mut()?.retire_all_but(&keep);
+        if self.resting_routes() <= AT_ONCE {
+            written.removed += self.remove_resting_routes(AT_ONCE)?;
+        }
         if !old_plants.is_empty() {
             written.removed += self.remove::<_, Plant>(names::PLANTS, &old_plants)?;
             self.count_generation()?;
@@ -123,7 +111,7 @@ impl Datapath {
         if wanted.len() > self.peers_max as usize {
             return Err(Error::Full { map: names::USAGE, wanted: wanted.len(), setting: "peers_max" });
         }
-        let table = self.peer_table()?;
+        let table = &self.table;
         let mut count = 0;
         for (number, peer) in wanted {
             if table.get(*number) != Some(*peer) {
@@ -145,43 +133,6 @@ impl Datapath {
         self.remove::<_, Usage>(names::USAGE, &usage)?;
         self.remove::<_, u64>(names::RELEASED, &released)?;
         Ok(())
-    }
-
-    /// Adds and changes routes; `old` are those that the map has.
-    pub(super) fn set_routes(&mut self, wanted: &Routes, old: &Routes) -> Result<usize, Error> {
-        let mut map = LpmTrie::<_, RouteKey, Route>::try_from(self.map_mut(names::ROUTES))
-            .map_err(|source| Error::Map { map: names::ROUTES, source })?;
-        let mut count = 0;
-        for (key, route) in wanted {
-            if old.get(key) != Some(route) {
-                map.insert(&trie_key(*key), route, 0)
-                    .map_err(|source| full_or(source, names::ROUTES, "routes_max", wanted.len() + old.len()))?;
-                count += 1;
-            }
-        }
-        Ok(count)
-    }
-
-    /// Removes the routes of sets that no peer has, but for the sets in `keep`; a change that failed half-way leaves such.
-    /// Gives the routes that remain, and how many went.
-    pub(super) fn remove_unused_routes(&mut self, keep: &BTreeSet<u32>) -> Result<(Routes, usize), Error> {
-        let in_use: BTreeSet<_> = self.peers()?.values().map(|peer| peer.route_set).collect();
-        let (remaining, unused): (Routes, Routes) =
-            self.routes()?.into_iter().partition(|((set, _, _), _)| in_use.contains(set) || keep.contains(set));
-        let removed = self.remove_routes(unused.keys())?;
-        Ok((remaining, removed))
-    }
-
-    /// One by one: freeing a large trie as a whole can hold a CPU for seconds.
-    fn remove_routes<'a>(&mut self, keys: impl Iterator<Item = &'a (u32, Address, u32)>) -> Result<usize, Error> {
-        let failed = |source| Error::Map { map: names::ROUTES, source };
-        let mut map = LpmTrie::<_, RouteKey, Route>::try_from(self.map_mut(names::ROUTES)).map_err(failed)?;
-        let mut count = 0;
-        for key in keys {
-            map.remove(&trie_key(*key)).map_err(failed)?;
-            count += 1;
-        }
-        Ok(count)
     }
 
     /// Adds and changes entries of a hash map; also gives the keys that should not be there.
@@ -214,12 +165,8 @@ impl Datapath {
     }
 }
 
-fn trie_key((set, destination, bits): (u32, Address, u32)) -> Key<RouteKey> {
-    Key::new(SET_BITS + bits, RouteKey { set, destination })
-}
-
 /// `E2BIG` from a hash map and `ENOSPC` from a trie say that it is full.
-fn full_or(source: MapError, map: &'static str, setting: &'static str, wanted: usize) -> Error {
+pub(super) fn full_or(source: MapError, map: &'static str, setting: &'static str, wanted: usize) -> Error {
     match &source {
         MapError::SyscallError(error) if matches!(error.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC)) => {
             Error::Full { map, wanted, setting }

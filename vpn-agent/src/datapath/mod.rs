@@ -26,14 +26,17 @@ pub mod hook;
 mod link;
 pub mod peers;
 pub mod read;
+pub mod route_set;
+mod routes;
+mod sets;
 mod shape;
 pub mod withdraw;
 
-use self::hook::Hook;
 pub use self::{
     guard::pinned_guard,
     shape::{SERVICES_MAX, Sizes},
 };
+use self::{hook::Hook, peers::PeerTable, sets::Sets};
 use crate::interface::{of_pin, pin_name};
 
 /// The object that `build.rs` made.
@@ -49,6 +52,10 @@ pub struct Datapath {
     links: Option<PathBuf>,
     /// For how many peers there are accounts.
     peers_max: u32,
+    /// PEERS.
+    table: PeerTable,
+    /// What is known of ROUTES; `None` if it has to be read.
+    sets: Option<Sets>,
 }
 
 /// What can go wrong between the agent and the kernel.
@@ -213,15 +220,15 @@ impl Datapath {
             classifier(&mut ebpf, program).load().map_err(failed)?;
         }
         guard::load(&mut ebpf)?;
-        let datapath = Self { ebpf, links, peers_max: sizes.peers_max };
+        let table = peers::of(peers_array(&ebpf), true)?;
+        let datapath = Self { ebpf, links, peers_max: sizes.peers_max, table, sets: None };
         if let Some((pin, peers)) = resized {
-            let table = datapath.peer_table()?;
             for (number, peer) in peers {
                 // Who has no place any more is no peer any more.
-                let _ = table.set(number, peer);
+                let _ = datapath.table.set(number, peer);
             }
             // Interfaces go on with programs that look into the old array until they get the new ones, within one apply.
-            peers::replace_pin(datapath.peers_array(), &pin)?;
+            peers::replace_pin(peers_array(&datapath.ebpf), &pin)?;
         }
         Ok(datapath)
     }
@@ -286,19 +293,9 @@ impl Datapath {
     }
 
     /// PEERS, to be written.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    ///
-    /// # Panics
-    /// If the object has no such array.
-    pub fn peer_table(&self) -> Result<peers::PeerTable, Error> {
-        peers::of(self.peers_array(), true)
-    }
-
-    fn peers_array(&self) -> &MapData {
-        let Map::Array(array) = self.map(names::PEERS) else { panic!("PEERS is an array") };
-        array
+    #[must_use]
+    pub const fn peer_table(&self) -> &PeerTable {
+        &self.table
     }
 
     fn map(&self, name: &'static str) -> &Map {
@@ -409,6 +406,11 @@ fn unpin(path: &Path) -> Result<(), Error> {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Pin { path: path.to_owned(), source }),
         _ => Ok(()),
     }
+}
+
+fn peers_array(ebpf: &Ebpf) -> &MapData {
+    let Some(Map::Array(array)) = ebpf.map(names::PEERS) else { panic!("the object has the array PEERS") };
+    array
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {

@@ -2,7 +2,7 @@
 //! half of the old one and half of the new one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::c_void,
     fs, io,
     os::fd::{AsFd as _, BorrowedFd},
@@ -23,6 +23,12 @@ pub struct PeerTable {
     count: usize,
     is_writable: bool,
 }
+
+// SAFETY: the mapping belongs to the process, not to a thread, and its words are atomic.
+unsafe impl Send for PeerTable {}
+
+// SAFETY: as above; nothing but the words is shared.
+unsafe impl Sync for PeerTable {}
 
 impl PeerTable {
     /// Maps the array with so many places, to read it alone or to write it too.
@@ -62,6 +68,20 @@ impl PeerTable {
     #[must_use]
     pub fn entries(&self) -> BTreeMap<u32, Peer> {
         (0..self.count as u32).filter_map(|number| Some((number, self.get(number)?))).collect()
+    }
+
+    /// The route sets that somebody has.
+    #[must_use]
+    pub fn route_sets(&self) -> BTreeSet<u32> {
+        let mut sets = BTreeSet::new();
+        let mut last = None;
+        for peer in (0..self.count as u32).filter_map(|number| self.get(number)) {
+            // Neighbours often have the same.
+            if last.replace(peer.route_set) != Some(peer.route_set) {
+                sets.insert(peer.route_set);
+            }
+        }
+        sets
     }
 
     fn words(&self) -> &[AtomicU64] {

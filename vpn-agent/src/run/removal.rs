@@ -7,6 +7,9 @@ use tracing::warn;
 use super::{Error, Host, RETRY};
 use crate::{key::PublicKey, wireguard::Link};
 
+/// So many routes are removed in one go, which takes about a millisecond.
+const ROUTES_AT_ONCE: usize = 1_024;
+
 /// What carries no traffic any more and is in nobody's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
@@ -32,13 +35,20 @@ impl Host {
     /// Whether [`Self::remove_next`] has something to do.
     #[must_use]
     pub fn has_removals(&self) -> bool {
-        !self.removals.is_empty()
+        !self.removals.is_empty() || self.datapath.resting_routes() > 0
     }
 
-    /// Removes one peer or interface that carries no traffic any more. May be cancelled: it is then removed by a later
-    /// call.
+    /// Removes one peer or interface that carries no traffic any more, or some routes of sets that nobody has. May be
+    /// cancelled: it is then removed by a later call.
     pub async fn remove_next(&mut self) {
         sleep_until(self.removals_from).await;
+        if self.datapath.resting_routes() > 0 {
+            if let Err(error) = self.datapath.remove_resting_routes(ROUTES_AT_ONCE) {
+                warn!("will be tried again: {error}");
+                self.removals_from = Instant::now() + RETRY;
+            }
+            return;
+        }
         let Some(removal) = self.removals.front().cloned() else { return };
         let result = match &removal {
             Removal::Peer(link, key) => self.remove_peer(link, *key).await,

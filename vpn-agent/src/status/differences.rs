@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
-use vpn_ebpf_common::{Address, route::Route};
+use vpn_ebpf_common::Address;
 
 use super::{
     Certificate, Files, Interface, Program, Status, UplinkKind,
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     config::Config,
     content::content,
-    datapath::{fill::Content, withdraw::NO_ROUTES},
+    datapath::{fill::Content, route_set::RouteSet, withdraw::NO_ROUTES},
     policy::Policy,
     tables::{Tables, Uplink},
 };
@@ -160,14 +161,14 @@ fn in_routes(differences: &mut Vec<String>, config: &Config, files: &Files, maps
     let uplinks = Uplink::by_plant(allocations, &by_number.collect());
     let policy = Policy::compile(state, &config.policy.route_roles);
     let Ok(tables) = Tables::new(state, &mut allocations.clone(), &config.pools, &policy, &uplinks) else { return };
-    let wanted = content(&tables, config);
+    let wanted = content(tables, config, &BTreeMap::new());
     let mut equal = BTreeMap::new();
     for id in state.certificates.keys() {
         let Some(address) = allocations.peers().get(id).map(|given| given.address) else { continue };
         let number = config.pools.host_number(address);
         let (Some(has), Some(shall)) = (maps.peers.get(&number), wanted.peers.get(&number)) else { continue };
         let (has, shall) = (has.route_set, shall.route_set);
-        let equal = *equal.entry((has, shall)).or_insert_with(|| routes_of(maps, has) == routes_in(&wanted, shall));
+        let equal = *equal.entry((has, shall)).or_insert_with(|| routes_of(maps, has) == *routes_in(&wanted, shall));
         if !equal && has != NO_ROUTES {
             differences.push(format!(
                 "certificate {id}: its routes in the kernel are not those of the state; see the agent's log"
@@ -176,13 +177,11 @@ fn in_routes(differences: &mut Vec<String>, config: &Config, files: &Files, maps
     }
 }
 
-type Routes = BTreeMap<(Address, u32), Route>;
-
-fn routes_of(maps: &Maps, set: u32) -> Routes {
+fn routes_of(maps: &Maps, set: u32) -> RouteSet {
     let range = (set, Address([0; 4]), 0)..=(set, Address([u32::MAX; 4]), u32::MAX);
     maps.routes.range(range).map(|((_, destination, bits), route)| ((*destination, *bits), *route)).collect()
 }
 
-fn routes_in(content: &Content, set: u32) -> Routes {
+fn routes_in(content: &Content, set: u32) -> Arc<RouteSet> {
     content.route_sets.get(&set).cloned().unwrap_or_default()
 }

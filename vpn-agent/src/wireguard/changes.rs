@@ -91,6 +91,7 @@ mod tests {
 
     proptest! {
         /// The kernel gives an allowed IP to one peer of an interface only, so a change may take it from another.
+        /// Requirements: A3.
         #[test]
         fn the_kernel_ends_up_as_desired(actual in device(), desired in device()) {
             let mut kernel = actual.clone();

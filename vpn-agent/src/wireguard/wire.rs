@@ -174,6 +174,7 @@ mod tests {
         assert_eq!(emitted(&super::put(5, &[put])), expected);
     }
 
+    /// Requirements: G3.
     #[test]
     fn nothing_is_ever_replaced_as_a_whole() {
         let key = PrivateKey::generate().unwrap();

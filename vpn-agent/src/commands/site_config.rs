@@ -1,0 +1,96 @@
+//! `vpn-agent site-config`: what a plant's router needs.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, anyhow, bail};
+use serde_json::{Value, json};
+use vpn_agent::{
+    addressing::Allocations,
+    cli::SiteConfig,
+    config::Config,
+    id::PlantId,
+    key::{PrivateKey, PublicKey},
+    site::{self, Error},
+    source,
+    state::{State, Uplink},
+    tunnel_file::TunnelPeers,
+};
+
+use super::shown;
+
+/// Does what the command line says.
+pub fn site_config(command: &SiteConfig) -> anyhow::Result<()> {
+    let config = Config::read(&command.config)?;
+    let state = source::current(&config)?;
+    let allocations = Allocations::read(&config.allocations_file())?;
+    let id = &command.plant;
+    // The agent uses the same file, and who needs the key first makes it.
+    let gateway_key = || Ok(PrivateKey::read_or_create(&config.plant_key_file(id))?.public());
+    let peer = site::peer(&config, &state, &allocations, id, gateway_key)?;
+    if command.peer_only {
+        return put(command.out.as_deref(), &peer.to_string());
+    }
+
+    let mut peers = vec![peer];
+    for path in &command.region_peers {
+        let text = fs::read_to_string(path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        let not_peers = |source| Error::NotPeers { path: path.clone(), source };
+        peers.extend(text.parse::<TunnelPeers>().map_err(not_peers)?.0);
+    }
+    let known = site_key(&state, id)?;
+    let private = match (&command.key, command.new_key) {
+        (Some(path), _) => Some(PrivateKey::read(path)?),
+        (None, true) => Some(PrivateKey::generate()?),
+        (None, false) => None,
+    };
+    let public = private.as_ref().map_or(known, PrivateKey::public);
+    if let Some(path) = &command.key
+        && public != known
+    {
+        bail!(
+            "{}: this key's public half is {public}, the desired state has {known} for plant {id}; change one of them",
+            path.display()
+        );
+    }
+    let text = site::file(&config, id, public, private.as_ref(), peers)?.text();
+    put(command.out.as_deref(), &text)?;
+    if let Some(path) = &command.key {
+        PrivateKey::destroy(path)?;
+    }
+    if command.new_key {
+        let change = format!("{}\n", change(&state, id, public)?);
+        match command.out {
+            Some(_) => crate::print(&change)?,
+            None => eprint!("{change}"),
+        }
+    }
+    Ok(())
+}
+
+fn put(file: Option<&Path>, text: &str) -> anyhow::Result<()> {
+    match file {
+        Some(file) => shown::write(file, text),
+        None => shown::print(text),
+    }
+}
+
+/// The public key of the plant's router, as the desired state has it.
+fn site_key(state: &State, id: &PlantId) -> anyhow::Result<PublicKey> {
+    match state.plants.get(id).map(|plant| &plant.uplink) {
+        Some(Uplink::Host { public_key }) => Ok(*public_key),
+        _ => bail!("plant {id} has no key of a router in the desired state"),
+    }
+}
+
+/// The change of the desired state that gives the plant's router another key.
+fn change(state: &State, id: &PlantId, public_key: PublicKey) -> anyhow::Result<Value> {
+    let plant = state.plants.get(id).with_context(|| format!("plant {id} is not in the desired state"))?;
+    Ok(json!({
+        "change": "put-plant",
+        "id": id,
+        "organisation": plant.organisation,
+        "portfolio": plant.portfolio,
+        "subnets": plant.subnets,
+        "uplink": {"kind": "host", "public_key": public_key},
+    }))
+}

@@ -1,0 +1,93 @@
+//! What ROUTES holds, as far as this process has written or read it: so a change costs what it changes, and not what is
+//! there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use vpn_ebpf_common::route::Route;
+
+use super::route_set::{Destination, RouteSet};
+
+/// The sets of ROUTES. No route is there that is in none of them.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    /// Those that are there as a whole; peers may have them.
+    whole: BTreeMap<u32, Arc<RouteSet>>,
+    /// Those of which some routes may be there, and which no peer has: begun and not ended, or on their way out.
+    rest: BTreeMap<u32, Rest>,
+}
+
+/// What may be left of a set.
+#[derive(Debug)]
+struct Rest {
+    routes: Arc<RouteSet>,
+    /// How many of them, from the first on.
+    count: usize,
+}
+
+impl Sets {
+    /// Of the routes that were found.
+    pub fn found(routes: impl IntoIterator<Item = (u32, Destination, Route)>) -> Self {
+        let mut found = BTreeMap::<u32, Vec<_>>::new();
+        for (set, destination, route) in routes {
+            found.entry(set).or_default().push((destination, route));
+        }
+        let whole = found.into_iter().map(|(set, routes)| (set, Arc::new(routes.into_iter().collect()))).collect();
+        Self { whole, rest: BTreeMap::new() }
+    }
+
+    /// Those that are there as a whole.
+    pub const fn whole(&self) -> &BTreeMap<u32, Arc<RouteSet>> {
+        &self.whole
+    }
+
+    /// How many routes there may be.
+    pub fn count(&self) -> usize {
+        self.whole.values().map(|routes| routes.len()).sum::<usize>() + self.resting()
+    }
+
+    /// How many routes of [`Self::next_resting`] there may be.
+    pub fn resting(&self) -> usize {
+        self.rest.values().map(|rest| rest.count).sum()
+    }
+
+    /// Notes that a set is about to be written, or written again.
+    pub fn begin(&mut self, set: u32, routes: &Arc<RouteSet>) {
+        self.rest.insert(set, Rest { routes: Arc::clone(routes), count: routes.len() });
+    }
+
+    /// Notes that a set is there as a whole.
+    pub fn complete(&mut self, set: u32, routes: Arc<RouteSet>) {
+        self.rest.remove(&set);
+        self.whole.insert(set, routes);
+    }
+
+    /// Has the sets that are not in `keep`, of which no peer has one, go.
+    pub fn retire_all_but(&mut self, keep: &BTreeSet<u32>) {
+        for (set, routes) in self.whole.extract_if(.., |set, _| !keep.contains(set)) {
+            self.rest.insert(set, Rest { count: routes.len(), routes });
+        }
+    }
+
+    /// A set that goes, with its last route that may still be there.
+    pub fn next_resting(&mut self) -> Option<(u32, Destination)> {
+        loop {
+            let (set, Rest { routes, count }) = self.rest.first_key_value()?;
+            let last = count.checked_sub(1).and_then(|at| routes.iter().nth(at));
+            if let Some((destination, _)) = last {
+                return Some((*set, *destination));
+            }
+            self.rest.pop_first();
+        }
+    }
+
+    /// Notes that the route of [`Self::next_resting`] is gone.
+    pub fn gone(&mut self) {
+        if let Some(mut first) = self.rest.first_entry() {
+            let rest = first.get_mut();
+            rest.count = rest.count.saturating_sub(1);
+        }
+    }
+}
