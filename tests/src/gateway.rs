@@ -37,6 +37,8 @@ pub struct Host {
     pub source: &'static str,
     /// Where its maps are pinned.
     pub pin_dir: &'static str,
+    /// What stands in users' profiles, and in the configurations of sites.
+    pub endpoints: Option<[&'static str; 2]>,
 }
 
 impl Host {
@@ -49,6 +51,7 @@ impl Host {
             region: REGION,
             source: SOURCE,
             pin_dir: vpn_ebpf_common::names::PIN_DIR,
+            endpoints: None,
         }
     }
 }
@@ -108,12 +111,15 @@ impl Gateway {
         if !key.exists() {
             write_key(&key.display().to_string())?;
         }
-        let Host { name, region, source, pin_dir, .. } = gateway.host;
+        let Host { name, region, source, pin_dir, endpoints, .. } = gateway.host;
+        let endpoints = endpoints.map_or(String::new(), |[users, plants]| {
+            format!("users.endpoint = \"{users}\"\nplants.endpoint = \"{plants}\"\n")
+        });
         fs::write(
             gateway.path("agent.toml"),
             format!(
                 "gateway = \"{name}\"\nregion = \"{region}\"\nstate = \"{}\"\nstate_dir = \"{}\"\n\n\
-                 [users]\nprivate_key_file = \"{}\"\n\n[pools]\nsource = \"{source}\"\n\n\
+                 users.private_key_file = \"{}\"\n{endpoints}\n[pools]\nsource = \"{source}\"\n\n\
                  [datapath]\npin_dir = \"{pin_dir}\"\n\n\
                  # Long enough for every flow of a scenario to be in the kernel when it is compared.\n\
                  [datapath.idle_seconds]\nicmp = 3600\nudp = 3600\ntcp_closed = 3600\ntcp_transitory = 3600\n\n\

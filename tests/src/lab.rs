@@ -7,11 +7,7 @@
 //!  user-b 198.18.2.2 ──┘   wg-users, wgp-1, wgp-2   └── 198.18.12.2 router south ── device 192.168.1.20
 //! ```
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddrV4},
-    path::Path,
-};
+use std::{fs, net::Ipv4Addr, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -118,31 +114,19 @@ impl Peer {
     /// # Errors
     /// If a command fails.
     pub fn tunnel(&self, server_key: &str, port: u16, allowed: &str) -> Result<()> {
-        self.tunnels(&[(server_key, SocketAddrV4::new(self.gateway, port), allowed)])
-    }
-
-    /// The same towards several gateways: of each the public key, the endpoint, and the subnets.
-    ///
-    /// # Errors
-    /// If a command fails.
-    pub fn tunnels(&self, servers: &[(&str, SocketAddrV4, &str)]) -> Result<()> {
         self.namespace.run("ip link add wg0 type wireguard")?;
-        self.namespace.run(&format!("wg set wg0 private-key {}", self.private_key_file))?;
-        for (key, endpoint, allowed) in servers {
-            self.namespace.run(&format!(
-                "wg set wg0 peer {key} allowed-ips {allowed} endpoint {endpoint} persistent-keepalive 5"
-            ))?;
-        }
+        self.namespace.run(&format!(
+            "wg set wg0 private-key {} peer {server_key} allowed-ips {allowed} endpoint {}:{port} persistent-keepalive 5",
+            self.private_key_file, self.gateway
+        ))?;
         self.namespace.run("ip link set wg0 up")?;
         Ok(())
     }
 
-    /// Its private key, base64.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub fn private_key(&self) -> Result<String> {
-        fs::read_to_string(&self.private_key_file).with_context(|| format!("read {}", self.private_key_file))
+    /// The file with its private key.
+    #[must_use]
+    pub fn private_key_file(&self) -> &str {
+        &self.private_key_file
     }
 }
 

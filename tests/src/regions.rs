@@ -77,7 +77,9 @@ fn play_steps(steps: &mut Steps, scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// What a profile and a site's configuration are made of is the same everywhere (requirements E1, E3).
+/// What a profile and a site's configuration are made of is the same everywhere.
+///
+/// Requirements: E1, E3.
 fn same_in_both(Scene { eu, us, .. }: &Scene) -> Result<Vec<String>> {
     let key = eu.shown("wg-users public-key")?;
     equal("the server's public key", &us.shown("wg-users public-key")?, &key)?;
@@ -104,7 +106,9 @@ fn work_in_eu(scene: &mut Scene) -> Result<Vec<String>> {
 }
 
 /// Uses a plant through a region. Its packets, both ways, are those that this region has counted; the other one has
-/// nothing to do with it (requirement E2).
+/// nothing to do with it.
+///
+/// Requirements: E2.
 fn work(scene: &mut Scene, regions: impl Fn(&Scene) -> (&Region, &Region), plant: &'static str) -> Result<Vec<String>> {
     let (router, own) = match plant {
         "north" => (&scene.north.router, [198, 18, 11, 2]),
@@ -139,7 +143,9 @@ fn work(scene: &mut Scene, regions: impl Fn(&Scene) -> (&Region, &Region), plant
     Ok(vec![format!("{device} at {plant}: {to} packets out by {name}, {from} back; none by the other region")])
 }
 
-/// The host of the region fails, and its name leads to the other one from then on (requirements E1, E4).
+/// The host of the region fails, and its name leads to the other one from then on.
+///
+/// Requirements: A4, E1, E4.
 fn fail_over(scene: &mut Scene) -> Result<Vec<String>> {
     let device = scene.device("north")?;
     // A user who sees nothing come gives up after a while.
@@ -192,8 +198,9 @@ fn lose_role(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// The state has changed while the region was down. It enforces the present one before it takes part again
-/// (requirement E3).
+/// The state has changed while the region was down. It enforces the present one before it takes part again.
+///
+/// Requirements: B4, E3.
 fn come_back(scene: &mut Scene) -> Result<()> {
     scene.eu.directory = scene.eu.gateway.start_agent(2)?;
     scene.eu.gateway.start_collector()?;

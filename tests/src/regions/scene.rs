@@ -12,7 +12,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
@@ -26,11 +26,12 @@ use crate::{
     accounts::{Between, Reported},
     audit::Audit,
     gateway::{Clickhouse, Gateway, Host, KEY},
-    lab::{self, DEVICE, Peer, Plant, SUBNET},
+    lab::{self, DEVICE, Plant, SUBNET},
     namespace::{Namespace, run},
+    steps::equal,
 };
 
-use super::client::Client;
+use super::client::{self, Applicant, Client, ENDPOINT};
 
 /// Bytes of each plant's download.
 pub const BLOB: usize = 2_000_000;
@@ -76,7 +77,7 @@ pub struct Scene {
 
 /// The hosts before anything of the product runs.
 pub struct Hosts {
-    user: Peer,
+    user: Applicant,
     north: Plant,
     south: Plant,
     eu: Gateway,
@@ -94,7 +95,8 @@ impl Hosts {
         fs::create_dir_all(PINS)?;
         run(&format!("mount -t bpf bpf {PINS}"))?;
         Namespace::own().set("net.ipv4.ip_forward", "1")?;
-        let user = Peer::connect("user-a", 1, folder)?;
+        client::prepare()?;
+        let user = Applicant::new("user-a", 1, folder)?;
         let north = Plant::build("north", "north-lan", 11, &[], (BLOB, 0), folder)?;
         let south = Plant::build("south", "south-lan", 12, &[], (BLOB, 0), folder)?;
         let eu = Host {
@@ -103,6 +105,7 @@ impl Hosts {
             region: "eu-central",
             source: "100.80.0.0/16",
             pin_dir: "/run/pins/eu",
+            endpoints: Some([ENDPOINT, "198.18.21.2"]),
         };
         let us = Host {
             namespace: lab::connect("us", 22)?,
@@ -110,10 +113,10 @@ impl Hosts {
             region: "us-east",
             source: "100.81.0.0/16",
             pin_dir: "/run/pins/us",
+            endpoints: Some([ENDPOINT, "198.18.22.2"]),
         };
-        let links = [(&user.namespace, 1), (&north.router.namespace, 11), (&south.router.namespace, 12)];
-        for (host, link) in links.into_iter().chain([(&eu.namespace, 21), (&us.namespace, 22)]) {
-            host.run(&format!("ip route add default via 198.18.{link}.1"))?;
+        for (host, link) in [("user-a", 1), ("north", 11), ("south", 12), ("eu", 21), ("us", 22)] {
+            run(&format!("ip -netns {host} route add default via 198.18.{link}.1"))?;
         }
         let eu = Gateway::configure_on(eu, folder, clickhouse, "")?;
         let name = us.name;
@@ -129,7 +132,7 @@ impl Hosts {
     /// If a program does not do its work.
     pub fn start(self, folder: &Path, clickhouse: &Clickhouse) -> Result<Scene> {
         let Self { user, north, south, eu, us } = self;
-        let keys = [&user, &north.router, &south.router].map(|peer| peer.public_key.clone());
+        let keys = [&user.public_key, &north.router.public_key, &south.router.public_key].map(Clone::clone);
         let state = state(1, &keys, "operator");
         let region = |mut gateway: Gateway, link: u8, uplink| {
             gateway.write_state(&state)?;
@@ -138,8 +141,11 @@ impl Hosts {
             Ok::<_, anyhow::Error>(Region { gateway, directory, address: Ipv4Addr::new(198, 18, link, 2), uplink })
         };
         let (eu, us) = (region(eu, 21, "up21")?, region(us, 22, "up22")?);
-        let tunnel = eu.directory.peers.first().context("a peer")?.address.to_string().parse()?;
-        let user = Client::new(user, tunnel, &eu.shown("wg-users public-key")?, folder)?;
+        let offers = [&eu, &us].map(|region| region.gateway.agent(&["offer", "--certificate", "certificate-a"]));
+        let [offer, other] = offers;
+        let offer = offer?;
+        equal("the offer of the second region", other?, offer.clone())?;
+        let user = user.accept(&offer, folder)?;
         let audit = Audit::new(clickhouse.url());
         let folder = folder.to_owned();
         Ok(Scene { folder, eu, us, has_failed: false, user, north, south, keys, audit, reported: Vec::new() })
@@ -183,36 +189,28 @@ impl Region {
         Ok(of_plant.fold([0, 0], |[to, from], flow| [to + flow.to_plant.packets, from + flow.to_user.packets]))
     }
 
-    /// What this gateway's router has to know: its key and endpoint for a plant, and where users come from.
-    fn peer_for(&self, plant: &str) -> Result<(String, SocketAddrV4, &'static str)> {
-        let id = self.plant(plant)?.id;
-        let key = self.shown(&format!("wgp-{id} public-key"))?;
-        let port = self.shown(&format!("wgp-{id} listen-port"))?.parse()?;
-        Ok((key, SocketAddrV4::new(self.address, port), self.gateway.host().source))
-    }
-
     fn plant(&self, name: &str) -> Result<&vpn_directory::Plant> {
         self.directory.plants.iter().find(|plant| plant.plant == name).context("no such plant")
     }
 }
 
 impl Scene {
-    /// The owners of the sites configure their routers: a peer for each gateway that they are linked to.
+    /// The owners of the sites set their routers up, with what the gateways have for them. That of north has a peer for
+    /// each region.
     ///
     /// # Errors
     /// If a command fails.
     pub fn link_sites(&self) -> Result<()> {
-        for (name, plant, regions) in
-            [("north", &self.north, &[&self.eu, &self.us][..]), ("south", &self.south, &[&self.us])]
-        {
-            let peers = regions.iter().map(|region| region.peer_for(name)).collect::<Result<Vec<_>>>()?;
-            let peers: Vec<_> = peers.iter().map(|(key, endpoint, users)| (&**key, *endpoint, *users)).collect();
-            plant.router.tunnels(&peers)?;
-            let router = &plant.router.namespace;
-            for (_, _, users) in peers {
-                router.run(&format!("ip route add {users} dev wg0"))?;
-            }
-            router.set("net.ipv4.ip_forward", "1")?;
+        let peer = self.folder.join("us.peer");
+        fs::write(&peer, self.us.gateway.agent(&["site-config", "north", "--peer-only"])?)?;
+        let peer = peer.display().to_string();
+        let sites =
+            [(&self.eu, &self.north, "north", vec!["--region-peers", &peer]), (&self.us, &self.south, "south", vec![])];
+        for (region, plant, name, options) in sites {
+            let configuration = self.folder.join(format!("{name}.conf"));
+            let (key, out) = (plant.router.private_key_file(), configuration.display().to_string());
+            region.gateway.agent(&[&["site-config", name, "--key", key, "--out", &out], &*options].concat())?;
+            client::set_up_site(&plant.router.namespace, &configuration)?;
         }
         Ok(())
     }
