@@ -21,11 +21,12 @@ use crate::{
     config::{Config, Pools},
     free_space::FreeSpace,
     id::{CertificateId, OrganisationId, PlantId, UserId},
-    state::State,
+    state::{Holder, State},
 };
 
-/// The format written by this version. A reader refuses any other.
-pub const FORMAT: u32 = 1;
+/// The format written by this version. Files of format 1, which know of no certificates of organisations, are read as
+/// well, and no others.
+pub const FORMAT: u32 = 2;
 
 /// Everything that was ever given on this gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,16 +56,54 @@ struct Next {
 
 /// What a certificate was given, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "PeerRecord", into = "PeerRecord")]
 pub struct Peer {
     /// The peer id.
     pub id: u32,
     /// The tunnel IP.
     pub address: Ipv4Addr,
     /// Whose the certificate is, for ever.
-    pub user: UserId,
-    /// Organisations of the user when the state last had the certificate.
+    pub owner: Holder,
+    /// Organisations behind the owner when the state last had the certificate.
     pub organisations: BTreeSet<OrganisationId>,
+}
+
+/// A [`Peer`] as the file has it: of a user or an organisation.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerRecord {
+    id: u32,
+    address: Ipv4Addr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    organisation: Option<OrganisationId>,
+    organisations: BTreeSet<OrganisationId>,
+}
+
+impl TryFrom<PeerRecord> for Peer {
+    type Error = &'static str;
+
+    fn try_from(record: PeerRecord) -> Result<Self, Self::Error> {
+        let PeerRecord { id, address, user, organisation, organisations } = record;
+        let owner = match (user, organisation) {
+            (Some(user), None) => Holder::User(user),
+            (None, Some(organisation)) => Holder::Organisation(organisation),
+            _ => return Err("a peer is of a `user` or of an `organisation`"),
+        };
+        Ok(Self { id, address, owner, organisations })
+    }
+}
+
+impl From<Peer> for PeerRecord {
+    fn from(peer: Peer) -> Self {
+        let Peer { id, address, owner, organisations } = peer;
+        let (user, organisation) = match owner {
+            Holder::User(user) => (Some(user), None),
+            Holder::Organisation(organisation) => (None, Some(organisation)),
+        };
+        Self { id, address, user, organisation, organisations }
+    }
 }
 
 /// The first addresses of the pools that IPv6 tunnel addresses follow from.
@@ -186,16 +225,16 @@ pub enum Error {
     },
     /// A certificate changed hands.
     #[error(
-        "certificates: {certificate} is now of user {now}, it was of {before}; its audit trail belongs to {before}, \
-         so give {now} a certificate with a new id"
+        "certificates: {certificate} is now of {now}, it was of {before}; its audit trail belongs to {before}, so give \
+         {now} a certificate with a new id"
     )]
-    OtherUser {
+    OtherOwner {
         /// The certificate.
         certificate: CertificateId,
         /// Whose it was.
-        before: UserId,
+        before: Holder,
         /// Whose it shall be.
-        now: UserId,
+        now: Holder,
     },
     /// A plant changed hands.
     #[error(
@@ -247,7 +286,8 @@ pub enum FileError {
     },
     /// Written by another version of the agent.
     #[error(
-        "{}: format {found}, this program reads format {FORMAT}; install the version that wrote it, or a later one",
+        "{}: format {found}, this program reads formats up to {FORMAT}; install the version that wrote it, or a later \
+         one",
         path.display()
     )]
     Format {
@@ -284,10 +324,11 @@ impl Allocations {
         };
         let json = |source| FileError::Json { path: path.to_owned(), source };
         let Header { format } = serde_json::from_slice(&bytes).map_err(json)?;
-        if format != FORMAT {
+        if !(1..=FORMAT).contains(&format) {
             return Err(FileError::Format { path: path.to_owned(), found: format });
         }
-        let given: Self = serde_json::from_slice(&bytes).map_err(json)?;
+        let mut given: Self = serde_json::from_slice(&bytes).map_err(json)?;
+        given.format = FORMAT;
         given.check_unique().map_err(|what| FileError::Twice { path: path.to_owned(), what })?;
         Ok(given)
     }
@@ -347,14 +388,14 @@ impl Allocations {
     /// through a change would be recorded under both owners.
     ///
     /// # Errors
-    /// [`Error::OtherUser`], [`Error::OtherOperator`].
+    /// [`Error::OtherOwner`], [`Error::OtherOperator`].
     pub fn check_owners(&self, state: &State) -> Result<(), Error> {
         for (id, certificate) in &state.certificates {
             if let Some(peer) = self.peers.get(id)
-                && peer.user != certificate.user
+                && peer.owner != certificate.owner.holder()
             {
-                let (before, now) = (peer.user.clone(), certificate.user.clone());
-                return Err(Error::OtherUser { certificate: id.clone(), before, now });
+                let (before, now) = (peer.owner.clone(), certificate.owner.holder());
+                return Err(Error::OtherOwner { certificate: id.clone(), before, now });
             }
         }
         for (id, plant) in &state.plants {
@@ -384,7 +425,7 @@ impl Allocations {
         let mut free =
             pools.tunnel.hosts().filter(|address| pools.is_for_certificates(*address) && !taken.contains(address));
         for (id, certificate) in &state.certificates {
-            let organisations = state.organisations_of(&certificate.user).cloned().collect();
+            let organisations = state.organisations_behind(&certificate.owner);
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.organisations = organisations;
                 continue;
@@ -395,7 +436,8 @@ impl Allocations {
                 certificate: id.clone(),
             })?;
             let number = give(&mut self.next.peer, "certificates")?;
-            self.peers.insert(id.clone(), Peer { id: number, address, user: certificate.user.clone(), organisations });
+            let owner = certificate.owner.holder();
+            self.peers.insert(id.clone(), Peer { id: number, address, owner, organisations });
         }
         if !self.peers.is_empty() {
             self.keep_tunnel6(pools)?;
@@ -439,7 +481,8 @@ impl Allocations {
                 self.plants.insert(id.clone(), Plant { id: number, operator, subnets: BTreeMap::new() });
             }
             let Some(given) = self.plants.get_mut(id) else { continue };
-            if plant.uplink.interface().is_none() && config.plant_port(given.id).is_none() {
+            let is_tunnel = plant.uplink_in(&config.region).is_some_and(|uplink| uplink.interface().is_none());
+            if is_tunnel && config.plant_port(given.id).is_none() {
                 return Err(Error::Ports { plant: id.clone(), id: given.id, base: config.plants.listen_port_base });
             }
             for real in &plant.subnets {
@@ -555,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_version_without_ipv6_is_read_and_goes_on() {
+    fn a_file_of_format_1_and_without_ipv6_is_read_and_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("allocations.json");
         let old = r#"{"format":1,"next":{"peer":2,"plant":2,"route":2,"route_set":1},
@@ -585,8 +628,8 @@ mod tests {
         given.give_route_sets([digest("a"), digest("b")]).unwrap();
         given.write(&path).unwrap();
         assert_eq!(Allocations::read(&path).unwrap(), given);
-        fs::write(&path, br#"{"format": 2, "more": []}"#).unwrap();
-        assert!(matches!(Allocations::read(&path), Err(FileError::Format { found: 2, .. })));
+        fs::write(&path, br#"{"format": 3, "more": []}"#).unwrap();
+        assert!(matches!(Allocations::read(&path), Err(FileError::Format { found: 3, .. })));
         fs::write(&path, b"{\"format\": 1").unwrap();
         let error = Allocations::read(&path).unwrap_err().to_string();
         assert!(error.contains("do not delete it"), "{error}");
@@ -643,7 +686,34 @@ mod tests {
         document["certificates"].as_array_mut().unwrap().pop();
         document["certificates"][0]["user"] = json!("user-b");
         let error = given.extended(&example::parse(&document), &config).unwrap_err();
-        assert!(matches!(error, Error::OtherUser { .. }), "{error}");
+        assert!(matches!(error, Error::OtherOwner { .. }), "{error}");
+
+        document["certificates"][0] =
+            json!({"id": "certificate-a", "organisation": "alpha", "plants": [], "public_key": example::key(1)});
+        let error = given.extended(&example::parse(&document), &config).unwrap_err().to_string();
+        assert!(error.contains("certificate-a is now of organisation alpha, it was of user user-a"), "{error}");
+    }
+
+    /// Requirements: D3.
+    #[test]
+    fn a_certificate_of_an_organisation_is_remembered_as_such() {
+        let mut document = example::json();
+        document["certificates"][1] =
+            json!({"id": "tunnel", "organisation": "beta", "plants": ["north"], "public_key": example::key(2)});
+        let given = Allocations::default().extended(&example::parse(&document), &config(&[])).unwrap();
+        let peer = &given.peers()["tunnel"];
+        assert_eq!(peer.owner, Holder::Organisation("beta".parse().unwrap()));
+        assert_eq!(peer.organisations, BTreeSet::from(["beta".parse().unwrap()]));
+        let file = serde_json::to_value(&given).unwrap();
+        assert_eq!(
+            file["peers"]["tunnel"],
+            json!({"id": 2, "address": "100.64.0.3", "organisation": "beta", "organisations": ["beta"]})
+        );
+        assert_eq!(serde_json::from_value::<Allocations>(file.clone()).unwrap(), given);
+        let mut both = file;
+        both["peers"]["tunnel"]["user"] = json!("user-b");
+        let error = serde_json::from_value::<Allocations>(both).unwrap_err().to_string();
+        assert!(error.contains("of a `user` or of an `organisation`"), "{error}");
     }
 
     #[test]

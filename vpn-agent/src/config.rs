@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 pub use crate::pools::Pools;
@@ -18,7 +19,8 @@ use crate::{
     problem::{Check, Problem, Problems},
     role::Role,
     service::{self, Service, ServiceConfig},
-    state::State,
+    state::{State, Uplink},
+    terms::Terms,
 };
 
 /// What is particular to one gateway host.
@@ -394,11 +396,18 @@ impl Config {
         self.pools.check_state(state, &mut check);
         service::check_state(&self.services(), &self.pools, state, &mut check);
         for (id, plant) in &state.plants {
-            check.that(plant.uplink.interface() != Some(&self.users.interface), "users.interface", || {
+            let interface = plant.uplink_in(&self.region).and_then(Uplink::interface);
+            check.that(interface != Some(&self.users.interface), "users.interface", || {
                 format!("{:?} is also the uplink of plant {id}; use another name here or there", self.users.interface)
             });
         }
         check.end()
+    }
+
+    /// What a state is judged by on this host at the moment `now`.
+    #[must_use]
+    pub fn terms(&self, now: Timestamp) -> Terms {
+        Terms { opening: self.policy.route_roles.clone(), now }
     }
 
     /// The file of the allocations.

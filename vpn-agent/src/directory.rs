@@ -4,7 +4,11 @@ use std::net::IpAddr;
 
 use vpn_directory::{Directory, FORMAT, Peer, Plant, Subnet};
 
-use crate::{addressing::Allocations, config::Config, state::State};
+use crate::{
+    addressing::Allocations,
+    config::Config,
+    state::{Holder, State},
+};
 
 /// Everything that was ever given, marked as active where `state` has it.
 #[must_use]
@@ -15,7 +19,7 @@ pub fn directory(state: &State, allocations: &Allocations, config: &Config) -> D
         .map(|(id, peer)| Peer {
             id: peer.id,
             certificate: id.to_string(),
-            user: peer.user.to_string(),
+            user: user(&peer.owner),
             organisations: peer.organisations.iter().map(ToString::to_string).collect(),
             address: IpAddr::V4(peer.address),
             address6: config.pools.tunnel6_of(peer.address),
@@ -54,6 +58,14 @@ pub fn directory(state: &State, allocations: &Allocations, config: &Config) -> D
     }
 }
 
+/// Whom the audit names as the user. The brackets, which no id has, keep organisations apart from users.
+fn user(owner: &Holder) -> String {
+    match owner {
+        Holder::User(user) => user.to_string(),
+        Holder::Organisation(organisation) => format!("(organisation {organisation})"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -87,5 +99,19 @@ mod tests {
         let subnets: Vec<_> = second.plant(1).unwrap().subnets.iter().map(|s| (s.real.to_string(), s.active)).collect();
         let expected = [("192.168.1.0/24", false), ("192.168.7.0/24", true), ("2001:db8:1::/64", true)];
         assert_eq!(subnets, expected.map(|(real, active)| (real.to_owned(), active)));
+    }
+
+    /// Requirements: D3, F1.
+    #[test]
+    fn a_certificate_of_an_organisation_has_the_organisation_in_place_of_a_user() {
+        let config = example::config("");
+        let mut document = example::json();
+        document["certificates"][1] =
+            json!({"id": "tunnel", "organisation": "beta", "plants": ["north"], "public_key": example::key(2)});
+        let state = example::parse(&document);
+        let directory = directory(&state, &Allocations::default().extended(&state, &config).unwrap(), &config);
+        let peer = directory.peer(2).unwrap();
+        assert_eq!((peer.certificate.as_str(), peer.user.as_str()), ("tunnel", "(organisation beta)"));
+        assert_eq!(peer.organisations, ["beta"]);
     }
 }

@@ -11,10 +11,10 @@ use serde::{
     de::{self, MapAccess, value::MapAccessDeserializer},
 };
 
-use crate::{id, interface, key, role::Role};
+use crate::{endpoint, id, interface, key, moment, role::Role};
 
-/// What the gateway shall do, as a whole. Every list must be there, be it empty: a document that was cut short must
-/// not pass for one that takes all permissions away.
+/// What the gateway shall do, as a whole. Every list of organisations, plants, people and their rights must be there,
+/// be it empty: a document that was cut short must not pass for one that takes all permissions away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Desired state of a VPN gateway")]
@@ -37,6 +37,12 @@ pub struct Document {
     pub cooperations: Vec<Cooperation>,
     /// Active certificates, at most one per user. A rotated certificate keeps its id and changes its key.
     pub certificates: Vec<Certificate>,
+    /// What users want of plants that share a real subnet; at most one entry per user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priorities: Vec<Priority>,
+    /// Routes that users have switched off for themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disabled: Vec<Disabled>,
 }
 
 /// An id: 1 to 64 of the characters a-z 0-9 - . _ @
@@ -59,6 +65,21 @@ const SUBNET: &str = concat!(
     r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([89]|[12][0-9]|3[0-2])",
     r"|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*/(3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-8]))$",
 );
+
+/// A moment as RFC 3339 has it, in whole seconds, with `Z` or an offset: `2027-01-01T00:00:00Z`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Moment(#[schemars(regex(pattern = moment::PATTERN))] pub String);
+
+/// The name of a region, as gateways have it in their configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Region(#[schemars(length(min = 1))] pub String);
+
+/// Where a WireGuard endpoint listens: `site.example:51820`, `192.0.2.1:51820` or `[2001:db8::1]:51820`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Endpoint(#[schemars(regex(pattern = endpoint::PATTERN))] pub String);
 
 /// The name of a network interface: 1 to 15 bytes without spaces, `/` and `:`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -100,7 +121,21 @@ pub struct Plant {
     /// The subnets as the plant uses them, of either family, at most 16. Those of one plant must not overlap; those of
     /// different plants may.
     pub subnets: Vec<Subnet>,
-    /// How the plant's network is reached.
+    /// How the plant's network is reached, the same way from every region. Exactly one of `uplink` and `uplinks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<Uplink>,
+    /// How the plant's network is reached from single regions; it is not linked to those that are not listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplinks: Option<Vec<RegionalUplink>>,
+}
+
+/// How a plant's network is reached from some regions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegionalUplink {
+    /// From which; a region is listed at most once for a plant.
+    pub regions: Vec<Region>,
+    /// How.
     pub uplink: Uplink,
 }
 
@@ -118,6 +153,16 @@ pub enum Uplink {
     Interface {
         /// Name of the interface; each is the uplink of one plant.
         interface: Interface,
+    },
+    /// The gateway dials into a WireGuard endpoint at the plant.
+    Dial {
+        /// Public key of that endpoint.
+        public_key: Key,
+        /// Where it listens.
+        endpoint: Endpoint,
+        /// Seconds between two packets that keep the way open, 25 if left out; 0 sends none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keepalive_seconds: Option<u16>,
     },
 }
 
@@ -207,18 +252,55 @@ pub struct Cooperation {
     pub partner: Id,
     /// What is shared.
     pub on: Scope,
+    /// When it ends by itself, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
 }
 
-/// A WireGuard key pair, made on the user's device, of which the public half is known here.
+/// A WireGuard key pair, made on its owner's device, of which the public half is known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// Unique among certificates; decides the tunnel IP, for ever.
     pub id: Id,
-    /// Whose it is, for ever.
-    pub user: Id,
-    /// Unique among certificates and uplinks.
+    /// The user whose it is, for ever. Exactly one of `user` and `organisation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Id>,
+    /// The organisation whose it is, for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<Id>,
+    /// Of an organisation's certificate: the plants that it is for, as far as the organisation operates them or they
+    /// are shared with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plants: Option<Vec<Id>>,
+    /// Unique among certificates and plants.
     pub public_key: Key,
+}
+
+/// Which plant a real subnet leads a user to, of several that share it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Priority {
+    /// Who.
+    pub user: Id,
+    /// Earlier ones win. Plants that are not listed come after those that are, by id.
+    pub plants: Vec<Id>,
+}
+
+/// A route that a user has switched off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disabled {
+    /// Who.
+    pub user: Id,
+    /// To which plant.
+    pub plant: Id,
+    /// To which of its real subnets; to all of them if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<Subnet>,
+    /// When the route is there again; not by itself if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
 }
 
 /// Written by hand because serde's own answer for such a choice, "did not match any variant", names neither the wrong

@@ -1,5 +1,7 @@
 //! A small desired state for tests: two organisations with one plant each on the same subnet, and a user of each.
 
+pub mod random;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 

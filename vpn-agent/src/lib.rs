@@ -22,6 +22,7 @@ mod free_space;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod moment;
 #[cfg(test)]
 mod namespace;
 pub mod offer;
@@ -38,6 +39,7 @@ pub mod special_ranges;
 pub mod state;
 pub mod status;
 pub mod tables;
+pub mod terms;
 pub mod tunnel_file;
 pub mod validate;
 pub mod watch;

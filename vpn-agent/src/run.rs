@@ -29,9 +29,10 @@ use std::{
 };
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
@@ -130,6 +131,9 @@ pub enum Error {
         /// Its name.
         interface: String,
     },
+    /// A plant's uplink is of a kind that this version cannot make yet.
+    #[error("uplinks of the kind `dial` are not possible yet; use one of the kind `host` or `interface`")]
+    NoDial,
     /// The file of the borrowed interfaces cannot be used.
     #[error(transparent)]
     Borrowed(#[from] borrowed::Error),
@@ -188,6 +192,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut state: Option<State> = None;
     let mut apply_at: Option<Instant> = None;
+    // When something in the state counts no longer, or again, without anybody changing it.
+    let mut next_change: Option<Timestamp> = None;
     loop {
         tokio::select! {
             biased;
@@ -206,11 +212,19 @@ pub async fn run(config: Config) -> Result<(), Error> {
             },
             () = sleep_until(apply_at.unwrap_or_else(Instant::now)), if apply_at.is_some() => {
                 let complete = match &state {
-                    Some(state) => apply(&mut gateway, state).await,
+                    Some(state) => {
+                        next_change = state.next_change(Timestamp::now());
+                        apply(&mut gateway, state).await
+                    }
                     None => true,
                 };
                 // While detached, what failed will not do better until somebody says so.
                 apply_at = (!complete && !gateway.is_detached()).then(|| Instant::now() + RETRY);
+            }
+            // Counted anew in each round, of which there is one a second: the clock may be set.
+            () = sleep(until(next_change)), if next_change.is_some() => {
+                next_change = None;
+                apply_at = Some(Instant::now());
             }
             _ = look.tick() => if !gateway.look().await && state.is_some() {
                 apply_at = Some(Instant::now());
@@ -220,6 +234,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
     info!("stopping; traffic goes on as it is, `vpn-agent detach` would end it");
     Ok(())
+}
+
+/// How long it is until `moment`.
+fn until(moment: Option<Timestamp>) -> Duration {
+    moment.and_then(|moment| moment.duration_since(Timestamp::now()).try_into().ok()).unwrap_or_default()
 }
 
 fn parse(path: &Path, text: io::Result<Vec<u8>>) -> Option<State> {
@@ -341,13 +360,13 @@ impl Host {
     /// leads to them.
     ///
     /// # Errors
-    /// See [`Error`]. After [`Error::Problems`], [`addressing::Error::OtherUser`] and
+    /// See [`Error`]. After [`Error::Problems`], [`addressing::Error::OtherOwner`] and
     /// [`addressing::Error::OtherOperator`] the kernel was not touched; after any other what the state takes away is gone, as far as the kernel can be written at all. Calling again completes
     /// what was begun.
     pub async fn apply(&mut self, state: &State) -> Result<Vec<(PlantId, Error)>, Error> {
         self.config.check_state(state)?;
         self.allocations.check_owners(state)?;
-        let policy = Policy::compile(state, &self.config.policy.route_roles);
+        let policy = Policy::compile(state, &self.config.terms(Timestamp::now()));
 
         self.withdraw(state, &policy)?;
         self.raise_users().await?;
@@ -469,8 +488,7 @@ impl Host {
     fn withdraw(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
         // What leads to a plant now may go on to do so; interfaces that are yet to be made are none of this step's.
         let in_kernel = self.datapath.plants()?;
-        let by_number =
-            in_kernel.iter().map(|(ifindex, plant)| (plant.id, tables::Uplink { ifindex: *ifindex, mtu: plant.mtu }));
+        let by_number = in_kernel.iter().map(|(ifindex, plant)| (plant.id, tables::Uplink::of_entry(*ifindex, plant)));
         let uplinks = tables::Uplink::by_plant(&self.allocations, &by_number.collect());
         let mut next = self.allocations.clone();
         let tables = Tables::new(state, &mut next, &self.config.pools, policy, &uplinks)?;

@@ -46,6 +46,17 @@ pub enum Error {
         /// Where users' packets come from.
         sources: String,
     },
+    /// The plant has no uplink in this gateway's region.
+    #[error(
+        "plant {plant} has no uplink in region {region}; list the region in its `uplinks`, or ask a gateway of another \
+         region"
+    )]
+    NotLinked {
+        /// The plant.
+        plant: PlantId,
+        /// The region.
+        region: String,
+    },
     /// A file with peers of other regions has something else in it.
     #[error("{}: {source}", path.display())]
     NotPeers {
@@ -92,7 +103,8 @@ pub fn peer(
     ];
     let allowed_ips: Vec<_> = families.into_iter().filter_map(|(has, source)| has.then_some(source)).collect();
     let comments = vec![format!("gateway {}, region {}", config.gateway, config.region)];
-    match &plant.uplink {
+    let not_linked = || Error::NotLinked { plant: id.clone(), region: config.region.clone() };
+    match plant.uplink_in(&config.region).ok_or_else(not_linked)? {
         Uplink::Host { .. } => {
             let host = config.plants.endpoint.clone().ok_or(Error::NoEndpoint)?;
             let given = allocations.plants().get(id).and_then(|given| config.plant_port(given.id));
@@ -105,6 +117,14 @@ pub fn peer(
                 keepalive_seconds: Some(KEEPALIVE_SECONDS),
             })
         }
+        // It is the gateway that dials.
+        Uplink::Dial { .. } => Ok(TunnelPeer {
+            comments,
+            public_key: gateway_key()?,
+            endpoint: None,
+            allowed_ips,
+            keepalive_seconds: None,
+        }),
         Uplink::Interface { interface } => {
             let sources = allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
             Err(Error::Interface { plant: id.clone(), interface: interface.clone(), sources })
@@ -204,10 +224,28 @@ mod tests {
         let mut wired = example::json();
         wired["plants"][1]["uplink"] = json!({"kind": "interface", "interface": "eth1"});
         assert!(error(&wired, "south", ENDPOINT).contains("must send 100.80.0.0/16 to this host"));
+        let mut elsewhere = example::json();
+        let south = elsewhere["plants"][1].as_object_mut().unwrap();
+        let uplink = south.remove("uplink").unwrap();
+        south.insert("uplinks".into(), json!([{"regions": ["us"], "uplink": uplink}]));
+        assert!(error(&elsewhere, "south", ENDPOINT).starts_with("plant south has no uplink in region eu"));
         let (config, state) = (example::config(ENDPOINT), example::state());
         let south = "south".parse().unwrap();
         let none = peer(&config, &state, &Allocations::default(), &south, || Ok(key(200))).unwrap_err();
         assert!(matches!(none, Error::NoNumber(_)), "{none}");
+    }
+
+    /// Requirements: D2.
+    #[test]
+    fn a_site_that_is_dialled_is_told_no_endpoint() {
+        let mut document = example::json();
+        document["plants"][1]["uplink"] =
+            json!({"kind": "dial", "public_key": example::key(101), "endpoint": "south.example:51820"});
+        let shown = format!(
+            "[Peer]\n# gateway gateway-1, region eu\nPublicKey = {}\nAllowedIPs = 100.80.0.0/16\n",
+            example::key(200)
+        );
+        assert_eq!(peer_of(&document, "south", "").unwrap().to_string(), shown);
     }
 
     /// Requirements: E2.

@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     datapath::read::FillLevel,
     key::PublicKey,
-    state::State,
+    state::{State, Uplink},
     wireguard::{Error, Peer},
 };
 
@@ -215,7 +215,7 @@ impl Status {
             differences: Vec::new(),
             users: Interface::of(&config.users.interface, &kernel.devices),
             certificates: certificates(config, files.directory.as_ref(), kernel, now),
-            plants: plants(&files, kernel, now),
+            plants: plants(config, &files, kernel, now),
             maps: kernel.maps.as_ref().map(Tables::of),
         };
         status.differences = differences::of(&status, config, &files, kernel);
@@ -260,16 +260,20 @@ impl Files {
         files
     }
 
-    /// The plants that the agent took up last.
-    fn active_plants(&self) -> impl Iterator<Item = &vpn_directory::Plant> {
-        self.directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active)
+    /// The plants that the agent took up last, without those that are not linked to `region`.
+    fn active_plants(&self, region: &str) -> impl Iterator<Item = &vpn_directory::Plant> {
+        let is_linked = move |plant: &&vpn_directory::Plant| {
+            let in_state = self.state.as_ref().and_then(|state| state.plants.get(plant.plant.as_str()));
+            in_state.is_none_or(|plant| plant.uplink_in(region).is_some())
+        };
+        self.directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active).filter(is_linked)
     }
 
     /// The interface of a plant: as the desired state has it, or if that cannot be used, as the agent has noted.
-    fn interface(&self, plant: &vpn_directory::Plant) -> (UplinkKind, String) {
+    fn interface(&self, plant: &vpn_directory::Plant, region: &str) -> (UplinkKind, String) {
         let in_state = self.state.as_ref().and_then(|state| state.plants.get(plant.plant.as_str()));
         let borrowed = match in_state {
-            Some(in_state) => in_state.uplink.interface(),
+            Some(in_state) => in_state.uplink_in(region).and_then(Uplink::interface),
             None => self.borrowed.of(&plant.plant),
         };
         match borrowed {
@@ -312,11 +316,11 @@ fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel,
     certificates
 }
 
-fn plants(files: &Files, kernel: &Kernel, now: SystemTime) -> Vec<Plant> {
+fn plants(config: &Config, files: &Files, kernel: &Kernel, now: SystemTime) -> Vec<Plant> {
     files
-        .active_plants()
+        .active_plants(&config.region)
         .map(|plant| {
-            let (uplink, name) = files.interface(plant);
+            let (uplink, name) = files.interface(plant, &config.region);
             let interface = Interface::of(&name, &kernel.devices);
             let peer = kernel.devices.get(&interface.name).and_then(Device::only_peer);
             let subnets = plant.subnets.iter().filter(|subnet| subnet.active);
@@ -402,7 +406,7 @@ impl Tables {
 
 #[cfg(test)]
 mod tests {
-
+    use jiff::Timestamp;
     use vpn_ebpf_common::{Verdict, flow::Traffic, peer};
 
     use super::*;
@@ -421,8 +425,8 @@ mod tests {
         let config = example::config("");
         let state = example::state();
         let mut allocations = Allocations::default().extended(&state, &config).unwrap();
-        let policy = Policy::compile(&state, &config.policy.route_roles);
-        let uplink = |ifindex| tables::Uplink { ifindex, mtu: 1420 };
+        let policy = Policy::compile(&state, &config.terms(Timestamp::UNIX_EPOCH));
+        let uplink = |ifindex| tables::Uplink { ifindex, mtu: 1420, link_header: 0 };
         let uplinks = BTreeMap::from([("north".parse().unwrap(), uplink(11)), ("south".parse().unwrap(), uplink(12))]);
         let tables = tables::Tables::new(&state, &mut allocations, &config.pools, &policy, &uplinks).unwrap();
         let content = content(tables, &config, &BTreeMap::new());

@@ -37,9 +37,13 @@ pub struct Route {
     pub plant_id: u32,
     /// The number of the plant's subnet, the same for its virtual and its real route.
     pub route_id: u32,
-    /// Interface of the plant.
+    /// Interface of the plant; [`NO_INTERFACE`] if it has none.
     pub ifindex: u32,
 }
+
+/// Where routes to a plant without an interface lead to. No interface has this number, so the programs refuse what goes
+/// there with `no-plant`. Without such a route a shorter prefix of another plant would catch the packets.
+pub const NO_INTERFACE: u32 = 0;
 
 /// A certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +75,17 @@ pub struct Uplink {
     pub ifindex: u32,
     /// Largest packet that it takes, bytes.
     pub mtu: u32,
+    /// Bytes in front of the IP header of a packet on it: 0 for WireGuard, 14 for Ethernet.
+    pub link_header: u32,
 }
 
 impl Uplink {
+    /// That of an entry of PLANTS.
+    #[must_use]
+    pub const fn of_entry(ifindex: u32, plant: &vpn_ebpf_common::plant::Plant) -> Self {
+        Self { ifindex, mtu: plant.mtu, link_header: plant.link_header }
+    }
+
     /// Those of plants with a number in `by_number`.
     #[must_use]
     pub fn by_plant(allocations: &Allocations, by_number: &BTreeMap<u32, Self>) -> BTreeMap<PlantId, Self> {
@@ -83,8 +95,8 @@ impl Uplink {
 }
 
 impl Tables {
-    /// The tables for `state`, where `uplinks` are the interfaces of plants that are ready to carry packets. A plant
-    /// without one gets no route.
+    /// The tables for `state`, where `uplinks` are the interfaces of plants that are ready to carry packets. Routes to a
+    /// plant without one lead to [`NO_INTERFACE`].
     ///
     /// Gives new route sets their ids in `allocations`, which have to be on disk before the tables are used. Ids of
     /// sets that are no longer in the tables are forgotten and will not be used again.
@@ -122,7 +134,7 @@ impl Tables {
         }
         for (id, uplink) in uplinks {
             if let (Some(plant), Some(given)) = (state.plants.get(id), allocations.plants().get(id)) {
-                tables.plants.insert(uplink.ifindex, Plant::new(plant, given, uplink.mtu));
+                tables.plants.insert(uplink.ifindex, Plant::new(plant, given, *uplink));
             }
         }
         Ok(tables)
@@ -130,15 +142,17 @@ impl Tables {
 }
 
 impl Plant {
-    fn new(plant: &state::Plant, given: &addressing::Plant, mtu: u32) -> Self {
+    fn new(plant: &state::Plant, given: &addressing::Plant, uplink: Uplink) -> Self {
         let twin = |real: &IpNet| Some((*real, given.subnets.get(real)?.virtual_));
         let mut subnets: Vec<_> = plant.subnets.iter().filter_map(twin).collect();
         subnets.sort_unstable_by_key(|(real, _)| (real.max_prefix_len() - real.prefix_len(), *real));
-        Self { plant_id: given.id, mtu, link_header: plant.uplink.link_header(), subnets }
+        let Uplink { ifindex: _, mtu, link_header } = uplink;
+        Self { plant_id: given.id, mtu, link_header, subnets }
     }
 }
 
-/// The routes of a set of plants: each subnet by its virtual twin, and by itself unless another plant has precedence.
+/// The routes of a set of plants: each subnet that is not switched off by its virtual twin, and by itself unless another
+/// plant has precedence.
 fn routes(
     state: &State,
     allocations: &Allocations,
@@ -147,12 +161,9 @@ fn routes(
 ) -> Vec<Route> {
     let mut routes = Vec::new();
     for id in &reach.plants {
-        let (Some(plant), Some(given), Some(uplink)) =
-            (state.plants.get(*id), allocations.plants().get(*id), uplinks.get(*id))
-        else {
-            continue;
-        };
-        for subnet in &plant.subnets {
+        let (Some(plant), Some(given)) = (state.plants.get(*id), allocations.plants().get(*id)) else { continue };
+        let ifindex = uplinks.get(*id).map_or(NO_INTERFACE, |uplink| uplink.ifindex);
+        for subnet in plant.subnets.iter().filter(|subnet| reach.is_open(id, subnet)) {
             let Some(given_subnet) = given.subnets.get(subnet) else { continue };
             let to = |destination| Route {
                 destination,
@@ -160,7 +171,7 @@ fn routes(
                 virtual_base: given_subnet.virtual_.network(),
                 plant_id: given.id,
                 route_id: given_subnet.id,
-                ifindex: uplink.ifindex,
+                ifindex,
             };
             routes.push(to(given_subnet.virtual_));
             if reach.real.get(subnet) == Some(id) {
@@ -204,11 +215,12 @@ fn hash_address(hash: &mut Sha256, address: IpAddr) {
 mod tests {
     use std::collections::BTreeSet;
 
+    use jiff::Timestamp;
     use proptest::{collection::vec, prelude::*};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{example, role::Role};
+    use crate::example;
 
     /// Requirements: C1, C2.
     #[test]
@@ -253,7 +265,6 @@ mod tests {
             "fd00::/120",
             "2001:db8:1::7/128"
         ]);
-        document["plants"][0]["uplink"] = json!({"kind": "interface", "interface": "eth1.10"});
         let mut allocations = Allocations::default();
         let tables = tables(&example::parse(&document), &mut allocations, &[("north", 11), ("south", 12)]);
         let shown = |ifindex: u32| -> Vec<String> {
@@ -272,17 +283,65 @@ mod tests {
         );
         assert_eq!(shown(12), ["192.168.1.0/24 10.192.2.0/24"]);
         let kind = |ifindex: u32| (tables.plants[&ifindex].link_header, tables.plants[&ifindex].mtu);
-        assert_eq!((kind(11), kind(12)), ((14, 1411), (0, 1412)));
+        assert_eq!((kind(11), kind(12)), ((14, 1411), (0, 1412)), "as the interfaces are");
     }
 
+    /// Requirements: C1.
     #[test]
-    fn a_plant_without_an_interface_has_no_route() {
+    fn routes_to_a_plant_without_an_interface_lead_nowhere_and_keep_others_away() {
+        let mut document = example::json();
+        document["plants"][1]["subnets"] = json!(["192.168.0.0/16"]);
         let mut allocations = Allocations::default();
-        let tables = tables(&example::state(), &mut allocations, &[("south", 12)]);
-        let plants: BTreeSet<_> = tables.route_sets.values().flatten().map(|route| route.plant_id).collect();
-        assert_eq!(plants, BTreeSet::from([2]));
+        let tables = tables(&example::parse(&document), &mut allocations, &[("south", 12)]);
+        let user_b = tables.peers[&Pools::default().host_number("100.64.0.3".parse().unwrap())];
+        let routes: Vec<_> = tables.route_sets[&user_b.route_set]
+            .iter()
+            .map(|route| format!("{} at plant {} by {}", route.destination, route.plant_id, route.ifindex))
+            .collect();
+        assert_eq!(
+            routes,
+            [
+                "10.128.0.0/24 at plant 1 by 0",
+                "10.129.0.0/16 at plant 2 by 12",
+                "192.168.0.0/16 at plant 2 by 12",
+                "192.168.1.0/24 at plant 1 by 0",
+            ],
+            "what is for north does not come to south"
+        );
         assert_eq!(tables.peers.len(), 2, "who has nothing to reach is still known, so that denials can name them");
-        assert_eq!(tables.plants.len(), 1);
+        assert_eq!(tables.plants.keys().copied().collect::<Vec<_>>(), [12], "no plant has the number of no interface");
+    }
+
+    /// Requirements: C2, C3.
+    #[test]
+    fn a_subnet_that_is_switched_off_has_no_route_and_leaves_its_address_to_others() {
+        let shown = |preferences: &[(&str, Value)]| {
+            let mut document = example::json();
+            document["plants"][0]["subnets"] = json!(["192.168.1.0/24", "192.168.2.0/24"]);
+            document["roles"].as_array_mut().unwrap().remove(0);
+            for (list, records) in preferences {
+                document[*list] = records.clone();
+            }
+            let mut allocations = Allocations::default();
+            let tables = tables(&example::parse(&document), &mut allocations, &[("north", 11), ("south", 12)]);
+            let user_b = tables.peers[&Pools::default().host_number("100.64.0.3".parse().unwrap())];
+            let routes = tables.route_sets[&user_b.route_set].iter();
+            routes.map(|route| format!("{} {}", route.destination, route.ifindex)).collect::<Vec<_>>()
+        };
+        let (all, virtual_south) = (["10.128.0.0/24 11", "10.128.1.0/24 11"], "10.128.2.0/24 12");
+        assert_eq!(shown(&[]), [&all[..], &[virtual_south, "192.168.1.0/24 11", "192.168.2.0/24 11"]].concat());
+        assert_eq!(
+            shown(&[("priorities", json!([{"user": "user-b", "plants": ["south"]}]))]),
+            [&all[..], &[virtual_south, "192.168.1.0/24 12", "192.168.2.0/24 11"]].concat()
+        );
+        assert_eq!(
+            shown(&[("disabled", json!([{"user": "user-b", "plant": "north", "subnet": "192.168.1.0/24"}]))]),
+            ["10.128.1.0/24 11", virtual_south, "192.168.1.0/24 12", "192.168.2.0/24 11"]
+        );
+        assert_eq!(
+            shown(&[("disabled", json!([{"user": "user-b", "plant": "north"}]))]),
+            [virtual_south, "192.168.1.0/24 12"]
+        );
     }
 
     /// Requirements: C5.
@@ -418,12 +477,11 @@ mod tests {
                 if allocations.plants()[plant].subnets[subnet].virtual_.contains(&address) {
                     return leads_to(allocations, ready, *subnet, plant, address);
                 }
+                // Who has precedence but no interface keeps its subnet from the others, and from shorter ones.
                 let ours =
                     reached.iter().map(|at| PLANTS[*at]).find(|other| state.plants[*other].subnets.contains(subnet));
-                // Who has precedence but no interface keeps its subnet from the others.
-                let is_route = ours == Some(plant) && ready.iter().any(|(ready, _)| *ready == plant);
                 let longer = real.is_none_or(|(best, _)| subnet.prefix_len() > best.prefix_len());
-                if subnet.contains(&address) && is_route && longer {
+                if subnet.contains(&address) && ours == Some(plant) && longer {
                     real = Some((*subnet, plant));
                 }
             }
@@ -439,10 +497,10 @@ mod tests {
         plant: &str,
         address: IpAddr,
     ) -> Option<(u32, IpAddr, IpAddr)> {
-        let (_, ifindex) = ready.iter().find(|(ready, _)| *ready == plant)?;
+        let ifindex = ready.iter().find(|(ready, _)| *ready == plant).map_or(NO_INTERFACE, |(_, ifindex)| *ifindex);
         let twin = allocations.plants()[plant].subnets[&subnet].virtual_;
         let host = |base: IpNet| with_host_of(base.network(), base.prefix_len(), address);
-        Some((*ifindex, host(subnet), host(twin)))
+        Some((ifindex, host(subnet), host(twin)))
     }
 
     /// The address with the first `length` bits of `base` and the others of `host`.
@@ -525,12 +583,12 @@ mod tests {
         )
     }
 
-    /// The tables with these interfaces; the MTU of each differs.
+    /// The tables with these interfaces; the MTU of each differs, and those with an odd number are Ethernet.
     fn tables(state: &State, allocations: &mut Allocations, ifindexes: &[(&str, u32)]) -> Tables {
         let config = example::config("");
         *allocations = allocations.extended(state, &config).unwrap();
-        let policy = Policy::compile(state, &BTreeSet::from([Role::Operator]));
-        let uplink = |ifindex: u32| Uplink { ifindex, mtu: 1400 + ifindex };
+        let policy = Policy::compile(state, &config.terms(Timestamp::UNIX_EPOCH));
+        let uplink = |ifindex: u32| Uplink { ifindex, mtu: 1400 + ifindex, link_header: 14 * (ifindex % 2) };
         let uplinks = ifindexes.iter().map(|(plant, ifindex)| (plant.parse().unwrap(), uplink(*ifindex))).collect();
         Tables::new(state, allocations, &config.pools, &policy, &uplinks).unwrap()
     }

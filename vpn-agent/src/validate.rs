@@ -3,37 +3,20 @@
 //! Two passes: JSON types first, since a record of the wrong shape has no fields to talk about; then content. Each
 //! pass lists all that it finds.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    fmt::Display,
-    ops::RangeInclusive,
-    str::FromStr,
-};
+mod lists;
+mod records;
+mod subnets;
 
-use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::lists::Lists;
+pub use self::subnets::{MAX_SUBNETS, PREFIX_LENGTHS, PREFIX_LENGTHS_6};
 use crate::{
-    document::{self, Document, Id, Interface, Key, Subnet},
-    id::{CertificateId, NotAnId, OrganisationId, PlantId, PortfolioId, UserId},
-    interface,
-    key::PublicKey,
+    document::{self, Document},
     problem::{Problem, Problems},
-    role::Role,
-    special_ranges,
-    state::{Access, Certificate, Membership, Plant, Scope, State, Uplink},
+    state::State,
 };
-
-/// Prefix lengths that a plant's IPv4 subnet may have.
-pub const PREFIX_LENGTHS: RangeInclusive<u8> = 8..=32;
-
-/// Prefix lengths that a plant's IPv6 subnet may have.
-pub const PREFIX_LENGTHS_6: RangeInclusive<u8> = 32..=128;
-
-/// The most subnets, of both families together, that one plant may have: the programs look through all of them for
-/// a packet from the plant, and their number of steps is bounded.
-pub const MAX_SUBNETS: usize = 16;
 
 impl State {
     /// Reads a desired state from JSON.
@@ -54,9 +37,9 @@ impl TryFrom<&Document> for State {
     type Error = Problems;
 
     fn try_from(document: &Document) -> Result<Self, Problems> {
-        let mut check = Check::default();
-        let state = check.document(document);
-        Problems::none_of(check.problems)?;
+        let mut lists = Lists::default();
+        let state = lists.document(document);
+        Problems::none_of(lists.problems)?;
         Ok(state)
     }
 }
@@ -85,9 +68,13 @@ fn shape_problems(text: &[u8], first: serde_path_to_error::Error<serde_json::Err
     list_shape::<document::Job>(&mut fields, "roles", &mut problems);
     list_shape::<document::Cooperation>(&mut fields, "cooperations", &mut problems);
     list_shape::<document::Certificate>(&mut fields, "certificates", &mut problems);
+    fields.entry("priorities").or_insert_with(|| Value::Array(Vec::new()));
+    list_shape::<document::Priority>(&mut fields, "priorities", &mut problems);
+    fields.entry("disabled").or_insert_with(|| Value::Array(Vec::new()));
+    list_shape::<document::Disabled>(&mut fields, "disabled", &mut problems);
     for name in fields.keys() {
-        let allowed =
-            "revision, organisations, portfolios, plants, users, memberships, roles, cooperations, certificates";
+        let allowed = "revision, organisations, portfolios, plants, users, memberships, roles, cooperations, \
+                       certificates, priorities, disabled";
         problems.push(Problem { path: name.clone(), message: format!("unknown field; use one of {allowed}") });
     }
     // A field given twice is lost in a `Value`; only the first pass over the text saw it.
@@ -130,409 +117,11 @@ fn problem(outer: &str, error: &serde_path_to_error::Error<serde_json::Error>) -
     Problem { path, message: error.inner().to_string() }
 }
 
-/// The second pass. Paths are passed as something to display, so that nothing is formatted while all is well.
-#[derive(Default)]
-struct Check {
-    problems: Vec<Problem>,
-    organisations: BTreeSet<OrganisationId>,
-    /// By owner.
-    portfolios: BTreeMap<PortfolioId, Option<OrganisationId>>,
-    /// By owner.
-    plants: BTreeMap<PlantId, Option<OrganisationId>>,
-    users: BTreeSet<UserId>,
-    certificates: BTreeSet<CertificateId>,
-    /// Where each public key was seen first.
-    keys: BTreeMap<PublicKey, String>,
-    /// Where each interface of the host's was seen first.
-    interfaces: BTreeMap<String, String>,
-}
-
-impl Check {
-    fn document(&mut self, document: &Document) -> State {
-        self.declare(
-            "organisations",
-            document.organisations.iter().map(|organisation| &organisation.id),
-            |check, _, id| check.organisations.insert(id),
-        );
-        self.declare("portfolios", document.portfolios.iter().map(|portfolio| &portfolio.id), |check, at, id| {
-            let owner = check.owner(&document.portfolios[at].organisation);
-            insert_new(&mut check.portfolios, id, owner)
-        });
-        self.declare("plants", document.plants.iter().map(|plant| &plant.id), |check, at, id| {
-            let owner = check.owner(&document.plants[at].organisation);
-            insert_new(&mut check.plants, id, owner)
-        });
-        self.declare("users", document.users.iter().map(|user| &user.id), |check, _, id| check.users.insert(id));
-        self.declare(
-            "certificates",
-            document.certificates.iter().map(|certificate| &certificate.id),
-            |check, _, id| check.certificates.insert(id),
-        );
-
-        State {
-            revision: document.revision,
-            portfolios: self.portfolios(&document.portfolios),
-            plants: self.plants(&document.plants),
-            memberships: self.memberships(&document.memberships),
-            roles: self.roles(&document.roles),
-            cooperations: self.cooperations(&document.cooperations),
-            certificates: self.certificates(&document.certificates),
-            organisations: std::mem::take(&mut self.organisations),
-            users: std::mem::take(&mut self.users),
-        }
-    }
-
-    /// Reads the ids of a list; `insert` says whether the id is a new one.
-    fn declare<'d, T: FromStr<Err = NotAnId>>(
-        &mut self,
-        list: &str,
-        ids: impl Iterator<Item = &'d Id>,
-        insert: impl Fn(&mut Self, usize, T) -> bool,
-    ) {
-        for (at, id) in ids.enumerate() {
-            let path = format_args!("{list}[{at}].id");
-            if let Some(parsed) = self.id::<T>(&path, id)
-                && !insert(self, at, parsed)
-            {
-                self.problem(&path, format!("{:?} is used before in {list}; ids must be unique", id.0));
-            }
-        }
-    }
-
-    /// An organisation, if there is such a one; if not, that is reported where the owner is named.
-    fn owner(&self, Id(text): &Id) -> Option<OrganisationId> {
-        self.organisations.get(text.as_str()).cloned()
-    }
-
-    fn portfolios(&mut self, portfolios: &[document::Portfolio]) -> BTreeMap<PortfolioId, OrganisationId> {
-        let mut checked = BTreeMap::new();
-        for (at, portfolio) in portfolios.iter().enumerate() {
-            let organisation =
-                self.organisation(&format_args!("portfolios[{at}].organisation"), &portfolio.organisation);
-            if let (Ok(id), Some(organisation)) = (portfolio.id.0.parse(), organisation) {
-                checked.insert(id, organisation);
-            }
-        }
-        checked
-    }
-
-    fn plants(&mut self, plants: &[document::Plant]) -> BTreeMap<PlantId, Plant> {
-        let mut checked = BTreeMap::new();
-        for (at, plant) in plants.iter().enumerate() {
-            let organisation = self.organisation(&format_args!("plants[{at}].organisation"), &plant.organisation);
-            let portfolio = plant.portfolio.as_ref().and_then(|portfolio| {
-                self.portfolio(&format_args!("plants[{at}].portfolio"), portfolio, Some(&plant.organisation))
-            });
-            let subnets = self.subnets(at, &plant.subnets);
-            let uplink = self.uplink(at, &plant.uplink);
-            if let (Ok(id), Some(organisation), Some(uplink)) = (plant.id.0.parse(), organisation, uplink) {
-                checked.insert(id, Plant { organisation, portfolio, subnets, uplink });
-            }
-        }
-        checked
-    }
-
-    fn uplink(&mut self, plant: usize, uplink: &document::Uplink) -> Option<Uplink> {
-        match uplink {
-            document::Uplink::Host { public_key } => {
-                let public_key = self.key(&format_args!("plants[{plant}].uplink.public_key"), public_key)?;
-                Some(Uplink::Host { public_key })
-            }
-            document::Uplink::Interface { interface } => {
-                let interface = self.interface(&format_args!("plants[{plant}].uplink.interface"), interface)?;
-                Some(Uplink::Interface { interface })
-            }
-        }
-    }
-
-    fn subnets(&mut self, plant: usize, subnets: &[Subnet]) -> BTreeSet<IpNet> {
-        if subnets.len() > MAX_SUBNETS {
-            let message = format!(
-                "{} subnets; a plant may have at most {MAX_SUBNETS}, of both families together; join some to shorter \
-                 prefixes",
-                subnets.len()
-            );
-            self.problem(&format_args!("plants[{plant}].subnets"), message);
-            return BTreeSet::new();
-        }
-        let mut checked: Vec<(usize, IpNet)> = Vec::new();
-        for (at, Subnet(text)) in subnets.iter().enumerate() {
-            let path = format_args!("plants[{plant}].subnets[{at}]");
-            match subnet(text) {
-                Ok(subnet) => {
-                    if let Some((other, before)) = checked.iter().find(|(_, before)| overlap(before, &subnet)) {
-                        let message = format!(
-                            "\"{subnet}\" overlaps \"{before}\" (plants[{plant}].subnets[{other}]); \
-                             the subnets of one plant must be disjoint"
-                        );
-                        self.problem(&path, message);
-                    }
-                    checked.push((at, subnet));
-                }
-                Err(message) => self.problem(&path, message),
-            }
-        }
-        checked.into_iter().map(|(_, subnet)| subnet).collect()
-    }
-
-    fn memberships(
-        &mut self,
-        memberships: &[document::Membership],
-    ) -> BTreeMap<UserId, BTreeMap<OrganisationId, Membership>> {
-        let mut checked = BTreeMap::<_, BTreeMap<_, _>>::new();
-        for (at, membership) in memberships.iter().enumerate() {
-            let user = self.user(&format_args!("memberships[{at}].user"), &membership.user);
-            let organisation =
-                self.organisation(&format_args!("memberships[{at}].organisation"), &membership.organisation);
-            let access = self.access(at, membership);
-            let (Some(user), Some(organisation)) = (user, organisation) else { continue };
-            match checked.entry(user).or_default().entry(organisation) {
-                Entry::Vacant(entry) => {
-                    entry.insert(Membership { kind: membership.kind, access });
-                }
-                Entry::Occupied(entry) => {
-                    let message = format!(
-                        "{:?} has a membership in {:?} before; list each pair once",
-                        membership.user.0,
-                        entry.key().as_str()
-                    );
-                    self.problem(&format_args!("memberships[{at}]"), message);
-                }
-            }
-        }
-        checked
-    }
-
-    fn access(&mut self, membership: usize, of: &document::Membership) -> Access {
-        let list = match &of.access {
-            document::Access::All => return Access::All,
-            document::Access::Some(list) => list,
-        };
-        let owner = Some(&of.organisation);
-        let mut portfolios = BTreeSet::new();
-        for (at, id) in list.portfolios.iter().enumerate() {
-            let path = format_args!("memberships[{membership}].access.portfolios[{at}]");
-            portfolios.extend(self.portfolio(&path, id, owner));
-        }
-        let mut plants = BTreeSet::new();
-        for (at, id) in list.plants.iter().enumerate() {
-            plants.extend(self.plant(&format_args!("memberships[{membership}].access.plants[{at}]"), id, owner));
-        }
-        Access::Some { portfolios, plants }
-    }
-
-    fn roles(&mut self, jobs: &[document::Job]) -> BTreeMap<UserId, BTreeMap<Scope, BTreeSet<Role>>> {
-        let mut checked = BTreeMap::<_, BTreeMap<_, BTreeSet<_>>>::new();
-        for (at, job) in jobs.iter().enumerate() {
-            let user = self.user(&format_args!("roles[{at}].user"), &job.user);
-            let scope = self.scope("roles", at, &job.on);
-            let (Some(user), Some((scope, _))) = (user, scope) else { continue };
-            if !checked.entry(user).or_default().entry(scope).or_default().insert(job.role) {
-                self.problem(&format_args!("roles[{at}]"), "is listed before; list each role once".to_owned());
-            }
-        }
-        checked
-    }
-
-    fn cooperations(&mut self, cooperations: &[document::Cooperation]) -> BTreeMap<Scope, BTreeSet<OrganisationId>> {
-        let mut checked = BTreeMap::<_, BTreeSet<_>>::new();
-        for (at, cooperation) in cooperations.iter().enumerate() {
-            let partner = self.organisation(&format_args!("cooperations[{at}].partner"), &cooperation.partner);
-            let scope = self.scope("cooperations", at, &cooperation.on);
-            let (Some(partner), Some((scope, owner))) = (partner, scope) else { continue };
-            if owner.as_ref() == Some(&partner) {
-                let message = format!("{:?} owns what is shared; name another organisation", partner.as_str());
-                self.problem(&format_args!("cooperations[{at}].partner"), message);
-            }
-            if !checked.entry(scope).or_default().insert(partner) {
-                let message = "is listed before; list each cooperation once".to_owned();
-                self.problem(&format_args!("cooperations[{at}]"), message);
-            }
-        }
-        checked
-    }
-
-    fn certificates(&mut self, certificates: &[document::Certificate]) -> BTreeMap<CertificateId, Certificate> {
-        let mut checked = BTreeMap::new();
-        let mut owners = BTreeMap::new();
-        for (at, certificate) in certificates.iter().enumerate() {
-            let user = self.user(&format_args!("certificates[{at}].user"), &certificate.user);
-            let key = self.key(&format_args!("certificates[{at}].public_key"), &certificate.public_key);
-            if let Some(user) = &user
-                && let Some(before) = owners.insert(user.clone(), at)
-            {
-                let message = format!(
-                    "{:?} has a certificate before (certificates[{before}]); a user has one active certificate",
-                    user.as_str()
-                );
-                self.problem(&format_args!("certificates[{at}].user"), message);
-            }
-            if let (Ok(id), Some(user), Some(public_key)) = (certificate.id.0.parse(), user, key) {
-                checked.insert(id, Certificate { user, public_key });
-            }
-        }
-        checked
-    }
-
-    /// A plant or portfolio, with its owner.
-    fn scope(&mut self, list: &str, at: usize, scope: &document::Scope) -> Option<(Scope, Option<OrganisationId>)> {
-        match scope {
-            document::Scope::Plant(id) => {
-                let id = self.plant(&format_args!("{list}[{at}].on.plant"), id, None)?;
-                let owner = self.plants.get(&id).cloned().flatten();
-                Some((Scope::Plant(id), owner))
-            }
-            document::Scope::Portfolio(id) => {
-                let id = self.portfolio(&format_args!("{list}[{at}].on.portfolio"), id, None)?;
-                let owner = self.portfolios.get(&id).cloned().flatten();
-                Some((Scope::Portfolio(id), owner))
-            }
-        }
-    }
-
-    fn organisation(&mut self, path: &dyn Display, id: &Id) -> Option<OrganisationId> {
-        let id = self.id::<OrganisationId>(path, id)?;
-        self.known(path, self.organisations.contains(&id), &id, "organisations").then_some(id)
-    }
-
-    fn user(&mut self, path: &dyn Display, id: &Id) -> Option<UserId> {
-        let id = self.id::<UserId>(path, id)?;
-        self.known(path, self.users.contains(&id), &id, "users").then_some(id)
-    }
-
-    fn portfolio(&mut self, path: &dyn Display, id: &Id, owner: Option<&Id>) -> Option<PortfolioId> {
-        let id = self.id::<PortfolioId>(path, id)?;
-        let found = self.portfolios.get(&id).cloned();
-        (self.known(path, found.is_some(), &id, "portfolios") && self.owned(path, &id, found.flatten(), owner))
-            .then_some(id)
-    }
-
-    fn plant(&mut self, path: &dyn Display, id: &Id, owner: Option<&Id>) -> Option<PlantId> {
-        let id = self.id::<PlantId>(path, id)?;
-        let found = self.plants.get(&id).cloned();
-        (self.known(path, found.is_some(), &id, "plants") && self.owned(path, &id, found.flatten(), owner))
-            .then_some(id)
-    }
-
-    fn known(&mut self, path: &dyn Display, known: bool, id: &dyn Display, list: &str) -> bool {
-        if !known {
-            self.problem(path, format!("\"{id}\" is not in {list}; use the id of one of them or add it there"));
-        }
-        known
-    }
-
-    /// Whether `id` belongs to the organisation `wanted`, if one is asked for. An organisation that does not exist is
-    /// reported where it is named.
-    fn owned(
-        &mut self,
-        path: &dyn Display,
-        id: &dyn Display,
-        owner: Option<OrganisationId>,
-        wanted: Option<&Id>,
-    ) -> bool {
-        match (owner, wanted) {
-            (Some(owner), Some(Id(wanted)))
-                if owner.as_str() != wanted && self.organisations.contains(wanted.as_str()) =>
-            {
-                self.problem(path, format!("\"{id}\" belongs to \"{owner}\"; use one of \"{wanted}\""));
-                false
-            }
-            _ => true,
-        }
-    }
-
-    fn id<T: FromStr<Err = NotAnId>>(&mut self, path: &dyn Display, id: &Id) -> Option<T> {
-        id.0.parse().map_err(|error: NotAnId| self.problem(path, error.to_string())).ok()
-    }
-
-    /// A valid key that was not seen before.
-    fn key(&mut self, path: &dyn Display, Key(text): &Key) -> Option<PublicKey> {
-        let key = match text.parse::<PublicKey>() {
-            Ok(key) => key,
-            Err(error) => {
-                self.problem(path, error.to_string());
-                return None;
-            }
-        };
-        match self.keys.entry(key) {
-            Entry::Vacant(entry) => {
-                entry.insert(path.to_string());
-                Some(key)
-            }
-            Entry::Occupied(before) => {
-                let message =
-                    format!("\"{key}\" is also {}; every certificate and uplink has its own key", before.get());
-                self.problem(path, message);
-                None
-            }
-        }
-    }
-
-    /// A valid name of an interface that was not seen before.
-    fn interface(&mut self, path: &dyn Display, Interface(name): &Interface) -> Option<String> {
-        if let Err(message) = interface::check(name) {
-            self.problem(path, message);
-            return None;
-        }
-        match self.interfaces.entry(name.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(path.to_string());
-                Some(name.clone())
-            }
-            Entry::Occupied(before) => {
-                let message = format!(
-                    "{name:?} is also {}; an interface is the uplink of one plant, use a VLAN for each",
-                    before.get()
-                );
-                self.problem(path, message);
-                None
-            }
-        }
-    }
-
-    fn problem(&mut self, path: &dyn Display, message: String) {
-        self.problems.push(Problem { path: path.to_string(), message });
-    }
-}
-
-/// A plant's subnet, or what is wrong with it and what to write instead.
-fn subnet(text: &str) -> Result<IpNet, String> {
-    let Ok(net) = text.parse::<IpNet>() else {
-        return Err(format!("{text:?} is not a subnet; use one such as \"192.168.1.0/24\" or \"2001:db8:1::/64\""));
-    };
-    if net.trunc() != net {
-        return Err(format!("{text:?} has host bits set; use {}", net.trunc()));
-    }
-    let lengths = if net.addr().is_ipv4() { PREFIX_LENGTHS } else { PREFIX_LENGTHS_6 };
-    if !lengths.contains(&net.prefix_len()) {
-        let (length, least, most) = (net.prefix_len(), lengths.start(), lengths.end());
-        return Err(format!("{text:?} has prefix length {length}; use prefix lengths {least} to {most}"));
-    }
-    match special_ranges::purpose(&net) {
-        Some(purpose) => {
-            Err(format!("{text:?} is in the {purpose} range; use the subnet that the plant's devices are in"))
-        }
-        None => Ok(net),
-    }
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
-}
-
-/// What `BTreeSet::insert` does and says, for maps: the first value stays.
-fn insert_new<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
-    match map.entry(key) {
-        Entry::Vacant(entry) => {
-            entry.insert(value);
-            true
-        }
-        Entry::Occupied(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use ipnet::IpNet;
     use serde_json::json;
 
     use super::*;
@@ -546,7 +135,7 @@ mod tests {
         assert_eq!(plant.portfolio.as_ref().unwrap().as_str(), "alpha-wind");
         assert_eq!(plant.subnets, BTreeSet::from(["192.168.1.0/24".parse().unwrap()]));
         assert_eq!(state.memberships["user-a"]["alpha"].kind, MembershipKind::Member);
-        assert_eq!(state.certificates["certificate-a"].user.as_str(), "user-a");
+        assert_eq!(state.certificates["certificate-a"].owner.user().unwrap().as_str(), "user-a");
     }
 
     /// One mistake at a time: where it is made, what is put there, and the start and a part of the answer.
@@ -564,7 +153,7 @@ mod tests {
                 "/plants/0/uplink/kind",
                 json!("pigeon"),
                 "plants[0].uplink.kind",
-                "unknown variant `pigeon`, expected `host` or `interface`",
+                "unknown variant `pigeon`, expected one of `host`, `interface`, `dial`",
             ),
             ("/roles/0/role", json!("boss"), "roles[0].role", "`technical-manager`"),
             ("/roles/0/on", json!({"site": "north"}), "roles[0].on", "expected `plant` or `portfolio`"),
@@ -649,6 +238,106 @@ mod tests {
                 "plants[1].subnets",
                 "17 subnets; a plant may have at most 16",
             ),
+            // Moments.
+            ("/cooperations/0/until", json!("2027-01-01"), "cooperations[0].until", "use whole seconds with Z"),
+            ("/cooperations/0/until", json!(1_800_000_000), "cooperations[0].until", "expected a string"),
+            (
+                "/disabled",
+                json!([{"user": "user-a", "plant": "north", "until": "tomorrow"}]),
+                "disabled[0].until",
+                "\"tomorrow\" is not a moment",
+            ),
+            // Owners.
+            (
+                "/certificates/0",
+                json!({"id": "certificate-a", "public_key": example::key(1)}),
+                "certificates[0].user",
+                "missing; give the user or the `organisation`",
+            ),
+            ("/certificates/0/organisation", json!("alpha"), "certificates[0].organisation", "is of one of them"),
+            (
+                "/certificates/0/plants",
+                json!(["north"]),
+                "certificates[0].plants",
+                "are for certificates of organisations",
+            ),
+            (
+                "/certificates/0",
+                tunnel(json!("gamma"), json!([])),
+                "certificates[0].organisation",
+                "not in organisations",
+            ),
+            (
+                "/certificates/0",
+                tunnel(json!("alpha"), Value::Null),
+                "certificates[0].plants",
+                "missing; list the plants",
+            ),
+            ("/certificates/0", tunnel(json!("alpha"), json!(["x"])), "certificates[0].plants[0]", "not in plants"),
+            (
+                "/certificates/0",
+                tunnel(json!("alpha"), json!(["north", "north"])),
+                "certificates[0].plants[1]",
+                "list each plant once",
+            ),
+            // What users want.
+            ("/priorities", json!([{"user": "x", "plants": ["north"]}]), "priorities[0].user", "not in users"),
+            ("/priorities", json!([{"user": "user-a", "plants": []}]), "priorities[0].plants", "is empty"),
+            (
+                "/priorities",
+                json!([{"user": "user-a", "plants": ["north", "x"]}]),
+                "priorities[0].plants[1]",
+                "not in plants",
+            ),
+            (
+                "/priorities",
+                json!([{"user": "user-a", "plants": ["north", "south", "north"]}]),
+                "priorities[0].plants[2]",
+                "list each plant once",
+            ),
+            (
+                "/priorities",
+                json!([{"user": "user-a", "plants": ["north"]}, {"user": "user-a", "plants": ["south"]}]),
+                "priorities[1].user",
+                "list each user once",
+            ),
+            ("/priorities", json!({}), "priorities", "must be a list"),
+            ("/disabled", json!([{"user": "x", "plant": "north"}]), "disabled[0].user", "not in users"),
+            ("/disabled", json!([{"user": "user-a", "plant": "x"}]), "disabled[0].plant", "not in plants"),
+            (
+                "/disabled",
+                json!([{"user": "user-a", "plant": "north", "subnet": "192.168.7.0/24"}]),
+                "disabled[0].subnet",
+                "is no subnet of plant \"north\"; use one of 192.168.1.0/24",
+            ),
+            (
+                "/disabled",
+                json!([{"user": "user-a", "plant": "north", "subnet": "192.168.1.5/24"}]),
+                "disabled[0].subnet",
+                "use 192.168.1.0/24",
+            ),
+            (
+                "/disabled",
+                json!([{"user": "user-a", "plant": "north"}, {"user": "user-a", "plant": "north"}]),
+                "disabled[1]",
+                "list each route of a user once",
+            ),
+            ("/disabled", json!([{"user": "user-a"}]), "disabled[0]", "missing field `plant`"),
+            // Uplinks.
+            ("/plants/0/uplink", Value::Null, "plants[0].uplink", "missing; give an uplink, or `uplinks`"),
+            ("/plants/0/uplinks", json!([]), "plants[0].uplinks", "is there beside `uplink`"),
+            (
+                "/plants/0/uplink",
+                json!({"kind": "dial", "public_key": example::key(9), "endpoint": "site.example"}),
+                "plants[0].uplink.endpoint",
+                "use a host and a port",
+            ),
+            (
+                "/plants/0/uplink",
+                json!({"kind": "dial", "public_key": example::key(1), "endpoint": "192.0.2.1:51820"}),
+                "certificates[0].public_key",
+                "also plants[0].uplink.public_key",
+            ),
             // Interfaces.
             ("/plants/0/uplink", json!({"kind": "interface"}), "plants[0].uplink", "missing field `interface`"),
             (
@@ -680,6 +369,58 @@ mod tests {
     }
 
     #[test]
+    fn a_region_has_one_uplink_and_a_key_one_plant() {
+        let host = |key: u8| json!({"kind": "host", "public_key": example::key(key)});
+        let uplinks = |plant: usize, uplinks: Value| {
+            move |document: &mut Value| {
+                let plant = document["plants"][plant].as_object_mut().unwrap();
+                plant.remove("uplink");
+                plant.insert("uplinks".to_owned(), uplinks.clone());
+            }
+        };
+        let in_regions = |regions: Value, uplink: Value| json!({"regions": regions, "uplink": uplink});
+        let problems = |changes: &[&dyn Fn(&mut Value)]| {
+            let mut document = example::json();
+            changes.iter().for_each(|change| change(&mut document));
+            problems_of(&document).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        // One router on site for two regions, another for a third; and no uplink yet.
+        let several = json!([in_regions(json!(["eu", "us"]), host(9)), in_regions(json!(["ap"]), host(9))]);
+        assert_eq!(problems(&[&uplinks(0, several.clone()), &uplinks(1, json!([]))]), "");
+        for (records, expected) in [
+            (json!([in_regions(json!(["eu"]), host(9)), in_regions(json!(["us", "eu"]), host(8))]), "[1].regions[1]"),
+            (json!([in_regions(json!([]), host(9))]), "[0].regions"),
+            (json!([in_regions(json!([""]), host(9))]), "[0].regions[0]"),
+            (json!([in_regions(json!(["eu"]), host(101))]), "plants[1].uplink.public_key"),
+        ] {
+            let found = problems(&[&uplinks(0, records.clone())]);
+            assert!(found.contains(&format!("{expected}: ")) && found.lines().count() == 1, "{records}: {found}");
+        }
+        // The same interface on the gateways of two regions is two interfaces.
+        let interface =
+            |regions: Value| json!([in_regions(regions, json!({"kind": "interface", "interface": "eth1"}))]);
+        let both = |north, south| problems(&[&uplinks(0, interface(north)), &uplinks(1, interface(south))]);
+        assert_eq!(both(json!(["eu"]), json!(["us"])), "");
+        let found = both(json!(["eu", "us"]), json!(["us"]));
+        assert!(
+            found.starts_with("plants[1].uplinks[0].uplink.interface: \"eth1\" is also plants[0].uplinks"),
+            "{found}"
+        );
+        let everywhere = |document: &mut Value| {
+            document["plants"][1]["uplink"] = json!({"kind": "interface", "interface": "eth1"});
+        };
+        let found = problems(&[&uplinks(0, interface(json!(["eu"]))), &everywhere]);
+        assert!(found.starts_with("plants[1].uplink.interface: \"eth1\" is also"), "{found}");
+
+        let mut document = example::json();
+        uplinks(0, several)(&mut document);
+        let plant = &example::parse(&document).plants["north"];
+        assert!(["eu", "us", "ap"].iter().all(|region| plant.uplink_in(region).is_some()));
+        assert_eq!(plant.uplink_in("sa"), None);
+        assert!(example::state().plants["north"].uplink_in("sa").is_some(), "in every region");
+    }
+
+    #[test]
     fn an_interface_is_the_uplink_of_one_plant() {
         let uplink = |name: &str| json!({"kind": "interface", "interface": name});
         let both =
@@ -705,9 +446,9 @@ mod tests {
 
     /// The schema is for editors, so it may take what is refused later, but it must not refuse what is taken.
     #[test]
-    fn the_schema_knows_both_families_and_both_uplinks() {
+    fn the_schema_knows_both_families_and_every_kind_of_uplink() {
         let schema = serde_json::to_string(&schemars::schema_for!(Document)).unwrap();
-        for part in ["[0-9A-Fa-f]*:", r#""const":"interface""#, r#""const":"host""#] {
+        for part in ["[0-9A-Fa-f]*:", r#""const":"interface""#, r#""const":"host""#, r#""const":"dial""#] {
             assert!(schema.contains(part), "{part}: {schema}");
         }
     }
@@ -774,6 +515,11 @@ mod tests {
             "{}",
             error(&cut.to_string())
         );
+    }
+
+    /// A certificate of an organisation.
+    fn tunnel(organisation: Value, plants: Value) -> Value {
+        json!({"id": "certificate-a", "organisation": organisation, "plants": plants, "public_key": example::key(1)})
     }
 
     fn problems_with(changes: &[(&str, Value)]) -> Vec<Problem> {

@@ -1,5 +1,6 @@
 //! `vpn-agent offer`.
 
+use jiff::Timestamp;
 use vpn_agent::{
     addressing::Allocations, config::Config, id::CertificateId, key::PrivateKey, offer::Offer, policy::Policy, source,
 };
@@ -9,7 +10,7 @@ pub fn offer(config: &Config, certificate: &CertificateId, real: bool) -> anyhow
     let state = source::current(config)?;
     let allocations = Allocations::read(&config.allocations_file())?;
     let server = PrivateKey::read(&config.users.private_key_file)?.public();
-    let policy = Policy::compile(&state, &config.policy.route_roles);
+    let policy = Policy::compile_of(&state, &config.terms(Timestamp::now()), [certificate]);
     let reach = policy.of(certificate.as_str()).filter(|_| real);
     let real = reach.into_iter().flat_map(|reach| reach.real.keys().copied());
     Ok(Offer::new(config, &state, &allocations, server, certificate, real)?)

@@ -8,6 +8,7 @@ use vpn_agent::{
     addressing::Allocations,
     cli::SiteConfig,
     config::Config,
+    document,
     id::PlantId,
     key::{PrivateKey, PublicKey},
     site::{self, Error},
@@ -37,7 +38,7 @@ pub fn site_config(command: &SiteConfig) -> anyhow::Result<()> {
         let not_peers = |source| Error::NotPeers { path: path.clone(), source };
         peers.extend(text.parse::<TunnelPeers>().map_err(not_peers)?.0);
     }
-    let known = site_key(&state, id)?;
+    let known = site_key(&state, id, &config.region)?;
     let private = match (&command.key, command.new_key) {
         (Some(path), _) => Some(PrivateKey::read(path)?),
         (None, true) => Some(PrivateKey::generate()?),
@@ -58,7 +59,7 @@ pub fn site_config(command: &SiteConfig) -> anyhow::Result<()> {
         PrivateKey::destroy(path)?;
     }
     if command.new_key {
-        let change = format!("{}\n", change(&state, id, public)?);
+        let change = format!("{}\n", change(&state, id, known, public)?);
         match command.out {
             Some(_) => crate::print(&change)?,
             None => eprint!("{change}"),
@@ -74,23 +75,31 @@ fn put(file: Option<&Path>, text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The public key of the plant's router, as the desired state has it.
-fn site_key(state: &State, id: &PlantId) -> anyhow::Result<PublicKey> {
-    match state.plants.get(id).map(|plant| &plant.uplink) {
-        Some(Uplink::Host { public_key }) => Ok(*public_key),
-        _ => bail!("plant {id} has no key of a router in the desired state"),
-    }
+/// The public key of the plant's router in `region`, as the desired state has it.
+fn site_key(state: &State, id: &PlantId, region: &str) -> anyhow::Result<PublicKey> {
+    let uplink = state.plants.get(id).and_then(|plant| plant.uplink_in(region));
+    let key = uplink.and_then(Uplink::public_key);
+    key.copied().with_context(|| format!("plant {id} has no key of a router in the desired state"))
 }
 
-/// The change of the desired state that gives the plant's router another key.
-fn change(state: &State, id: &PlantId, public_key: PublicKey) -> anyhow::Result<Value> {
+/// The change of the desired state that gives the plant's router the key `new` wherever it has `old`.
+fn change(state: &State, id: &PlantId, old: PublicKey, new: PublicKey) -> anyhow::Result<Value> {
     let plant = state.plants.get(id).with_context(|| format!("plant {id} is not in the desired state"))?;
-    Ok(json!({
-        "change": "put-plant",
-        "id": id,
-        "organisation": plant.organisation,
-        "portfolio": plant.portfolio,
-        "subnets": plant.subnets,
-        "uplink": {"kind": "host", "public_key": public_key},
-    }))
+    let mut record = plant.to_record(id);
+    let regional = record.uplinks.iter_mut().flatten().map(|of| &mut of.uplink);
+    for uplink in record.uplink.iter_mut().chain(regional) {
+        match uplink {
+            document::Uplink::Host { public_key } | document::Uplink::Dial { public_key, .. } => {
+                if public_key.0 == old.to_string() {
+                    public_key.0 = new.to_string();
+                }
+            }
+            document::Uplink::Interface { .. } => {}
+        }
+    }
+    let mut change = json!({"change": "put-plant"});
+    if let (Some(change), Value::Object(record)) = (change.as_object_mut(), serde_json::to_value(record)?) {
+        change.extend(record);
+    }
+    Ok(change)
 }

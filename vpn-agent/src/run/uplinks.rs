@@ -1,6 +1,9 @@
 //! Plants' uplinks: interfaces that are made for them, and interfaces of the host's that are borrowed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tracing::{error, warn};
 use vpn_ebpf_common::names;
@@ -17,6 +20,9 @@ use crate::{
     wireguard::{AllowedIps, Link},
 };
 
+/// Bytes in front of the IP header of a packet on an interface of the host's.
+const ETHERNET_HEADER: u32 = 14;
+
 /// The interface of a plant, which is ready to carry packets.
 pub(super) struct Uplink {
     pub link: Link,
@@ -31,9 +37,9 @@ enum Kind {
 }
 
 impl Uplink {
-    /// Whether nothing has to be done for `plant`.
-    fn is_for(&self, plant: &Plant) -> bool {
-        match (&self.kind, &plant.uplink) {
+    /// Whether nothing has to be done for `plant` to have the uplink `wanted`.
+    fn is_for(&self, plant: &Plant, wanted: &state::Uplink) -> bool {
+        match (&self.kind, wanted) {
             (Kind::WireGuard { public_key, allowed_ips }, state::Uplink::Host { public_key: wanted }) => {
                 public_key == wanted && *allowed_ips == plant.subnets
             }
@@ -53,16 +59,18 @@ impl Uplink {
 }
 
 impl Host {
-    /// Step 4: every plant of the state has its interface, or is in the answer.
+    /// Step 4: every plant that is linked to this region has its interface, or is in the answer.
     pub(super) async fn raise_plants(&mut self, state: &State) -> Vec<(PlantId, Error)> {
         let mut failed = Vec::new();
         for (id, plant) in &state.plants {
-            if self.plants.get(id).is_some_and(|uplink| uplink.is_for(plant)) {
+            let Some(wanted) = plant.uplink_in(&self.config.region) else { continue };
+            if self.plants.get(id).is_some_and(|uplink| uplink.is_for(plant, wanted)) {
                 continue;
             }
-            let raised = match &plant.uplink {
+            let raised = match wanted {
                 state::Uplink::Host { public_key } => self.raise_tunnel(id, *public_key, &plant.subnets).await,
                 state::Uplink::Interface { interface } => self.borrow_interface(id, interface).await,
+                state::Uplink::Dial { .. } => Err(Error::NoDial),
             };
             let before = match raised {
                 Ok(uplink) => self.plants.insert(id.clone(), uplink),
@@ -186,13 +194,19 @@ impl Host {
 
     /// The plants' interfaces as the tables want them.
     pub(super) fn uplinks(&self) -> BTreeMap<PlantId, tables::Uplink> {
-        let uplink = |uplink: &Uplink| tables::Uplink { ifindex: uplink.link.ifindex, mtu: uplink.link.mtu };
+        let uplink = |uplink: &Uplink| tables::Uplink {
+            ifindex: uplink.link.ifindex,
+            mtu: uplink.link.mtu,
+            link_header: if uplink.is_borrowed() { ETHERNET_HEADER } else { 0 },
+        };
         self.plants.iter().map(|(id, of)| (id.clone(), uplink(of))).collect()
     }
 
     /// Step 7 for interfaces that are no plant's any more.
     pub(super) async fn retire_plants(&mut self, state: &State) -> Result<(), Error> {
-        let gone: Vec<_> = self.plants.keys().filter(|id| !state.plants.contains_key(*id)).cloned().collect();
+        let region = &self.config.region;
+        let linked = |id: &PlantId| state.plants.get(id).is_some_and(|plant| plant.uplink_in(region).is_some());
+        let gone: Vec<_> = self.plants.keys().filter(|id| !linked(id)).cloned().collect();
         let gone = gone.iter().filter_map(|id| self.plants.remove(id));
         let replaced = std::mem::take(&mut self.replaced);
         let removals: Vec<_> = gone.chain(replaced).filter_map(Uplink::removal).collect();
@@ -200,9 +214,9 @@ impl Host {
         self.removals.extend(self.borrowed.interfaces().keys().cloned().map(Removal::Borrowed));
 
         let given = self.allocations.plants();
-        let name = |(id, plant): (&PlantId, &Plant)| match &plant.uplink {
-            state::Uplink::Host { .. } => Some(Config::plant_interface(given.get(id)?.id)),
-            state::Uplink::Interface { interface } => Some(interface.clone()),
+        let name = |(id, plant): (&PlantId, &Arc<Plant>)| match plant.uplink_in(&self.config.region)?.interface() {
+            None => Some(Config::plant_interface(given.get(id)?.id)),
+            Some(interface) => Some(interface.to_owned()),
         };
         let wanted: BTreeSet<_> = state.plants.iter().filter_map(name).collect();
         if !self.leftovers_known {
@@ -444,7 +458,7 @@ mod tests {
     }
 
     fn of(link: &Link) -> tables::Uplink {
-        tables::Uplink { ifindex: link.ifindex, mtu: link.mtu }
+        tables::Uplink { ifindex: link.ifindex, mtu: link.mtu, link_header: ETHERNET_HEADER }
     }
 
     fn set(family: &str, interface: &str, setting: &str, value: &str) {

@@ -6,7 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use vpn_ebpf_common::Address;
+use jiff::Timestamp;
+use vpn_ebpf_common::{Address, plant::Plant};
 
 use super::{
     Certificate, Files, Interface, Program, Status, UplinkKind,
@@ -157,9 +158,10 @@ fn in_plants(differences: &mut Vec<String>, status: &Status, maps: &Maps) {
 /// Compares routes, not ids of sets: those of a state that was never written are not known.
 fn in_routes(differences: &mut Vec<String>, config: &Config, files: &Files, maps: &Maps) {
     let (Some(state), Some(allocations)) = (&files.state, &files.allocations) else { return };
-    let by_number = maps.plants.iter().map(|(ifindex, plant)| (plant.id, Uplink { ifindex: *ifindex, mtu: plant.mtu }));
+    let uplink = |(ifindex, plant): (&u32, &Plant)| (plant.id, Uplink::of_entry(*ifindex, plant));
+    let by_number = maps.plants.iter().map(uplink);
     let uplinks = Uplink::by_plant(allocations, &by_number.collect());
-    let policy = Policy::compile(state, &config.policy.route_roles);
+    let policy = Policy::compile(state, &config.terms(Timestamp::now()));
     let Ok(tables) = Tables::new(state, &mut allocations.clone(), &config.pools, &policy, &uplinks) else { return };
     let wanted = content(tables, config, &BTreeMap::new());
     let mut equal = BTreeMap::new();

@@ -65,7 +65,7 @@ impl Kernel {
         if let Some(users) = links.get(&config.users.interface) {
             users_addresses = wireguard.addresses(users).await?;
         }
-        let plants = files.active_plants().map(|plant| files.interface(plant));
+        let plants = files.active_plants(&config.region).map(|plant| files.interface(plant, &config.region));
         for (uplink, name) in plants.chain([(UplinkKind::Host, config.users.interface.clone())]) {
             let link = match uplink {
                 UplinkKind::Host => links.remove(&name),
