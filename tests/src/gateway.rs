@@ -14,8 +14,8 @@ use vpn_directory::Directory;
 
 use crate::{lab::write_key, namespace::Namespace, steps::wait_for};
 
-/// How long a program may take until it works, under emulation.
-const READY: Duration = Duration::from_secs(60);
+/// How long a program may take until it works, under emulation: the kernel verifies the programs of two agents at once.
+const READY: Duration = Duration::from_secs(120);
 
 /// Name of the gateway host, where there is one.
 pub const NAME: &str = "gateway-1";
@@ -173,8 +173,17 @@ impl Gateway {
     /// # Errors
     /// If it ends or takes too long.
     pub fn start_agent(&mut self, revision: u64) -> Result<Directory> {
-        self.agent = Some(self.start(&self.host.namespace, "vpn-agent", "agent.toml", "agent.log")?);
+        self.launch_agent()?;
         self.applied(revision)
+    }
+
+    /// Starts the agent, and does not wait for anything.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn launch_agent(&mut self) -> Result<()> {
+        self.agent = Some(self.start(&self.host.namespace, "vpn-agent", "agent.toml", "agent.log")?);
+        Ok(())
     }
 
     /// Waits until the agent has applied `revision`.
@@ -188,12 +197,16 @@ impl Gateway {
             if let Some(status) = agent.try_wait()? {
                 bail!("the agent ended with {status}:\n{}", fs::read_to_string(&log)?);
             }
+            // First the file, which costs nothing: an emulated processor has enough to do with the programs.
+            let directory = Directory::read(&path)?;
+            if directory.revision < revision {
+                bail!("the directory is at revision {}:\n{}", directory.revision, fs::read_to_string(&log)?);
+            }
             let status: Value =
                 serde_json::from_str(&output(&self.host.namespace, "vpn-agent", &["status", "--json"], &self.folder)?)?;
             if status["revision"] != revision {
                 bail!("the agent is at revision {}:\n{}", status["revision"], fs::read_to_string(&log)?);
             }
-            let directory = Directory::read(&path)?;
             let plants = status["plants"].as_array().context("plants")?;
             for interface in plants.iter().map(|plant| &plant["interface"]).chain([&status["users"]]) {
                 ensure!(interface["program"] == "attached" && interface["up"] == true, "not ready: {interface}");

@@ -69,9 +69,7 @@ impl Peer {
     /// If a command fails.
     pub fn connect(name: &'static str, link: u8, folder: &Path) -> Result<Self> {
         let peer = Self::connect_as_is(name, link, folder)?;
-        for (parameter, value) in PLAIN_TCP {
-            peer.namespace.set(parameter, value)?;
-        }
+        make_tcp_plain(&peer.namespace)?;
         Ok(peer)
     }
 
@@ -152,14 +150,20 @@ impl Plant {
         lan.run(&format!("ip addr add {DEVICE}/24 dev eth0"))?;
         lan.run("ip link set eth0 up")?;
         lan.run(&format!("ip route add default via 192.168.1.1 {PATIENCE}"))?;
-        for (parameter, value) in PLAIN_TCP {
-            lan.set(parameter, value)?;
-        }
+        make_tcp_plain(&lan)?;
         let site = folder.join(name);
         device::write_site(&site, name, blob, archive)?;
         let device = Device::start(&lan, name, DEVICE.into(), registers, &site)?;
         Ok(Self { router, lan, device })
     }
+}
+
+/// Has a host's TCP do without options and without guesses, so that what a tool moves tells what passes.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn make_tcp_plain(host: &Namespace) -> Result<()> {
+    PLAIN_TCP.iter().try_for_each(|(parameter, value)| host.set(parameter, value))
 }
 
 /// A host on a link of its own to this namespace, `198.18.<link>.0/24`, where this namespace has the address 1 and the

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::{
     accounts,
@@ -102,7 +103,10 @@ fn connect(scene: &Scene) -> Result<()> {
 }
 
 fn work_in_eu(scene: &mut Scene) -> Result<Vec<String>> {
-    work(scene, |scene| (&scene.eu, &scene.us), "north")
+    let lines = work(scene, |scene| (&scene.eu, &scene.us), "north")?;
+    refused(scene, "south")?;
+    wait_for("the refusal is on record", PATIENCE, || denied(scene, &scene.eu, "south", "no-plant"))?;
+    Ok(lines)
 }
 
 /// Uses a plant through a region. Its packets, both ways, are those that this region has counted; the other one has
@@ -209,13 +213,9 @@ fn come_back(scene: &mut Scene) -> Result<()> {
     scene.user.resolve(scene.eu.address)?;
     scene.user.disconnect()?;
     scene.user.connect()?;
-    let region = scene.eu.gateway.host().region;
     wait_for("the region that came back refuses north, and says so", PATIENCE, || {
         refused(scene, "north")?;
-        let denied = scene.audit.denials()?;
-        let here = denied.iter().filter(|row| row["region"] == region && row["plant"] == "north");
-        ensure!(here.clone().any(|row| row["verdict"] == "no-route"), "no such row: {denied:#?}");
-        Ok(())
+        denied(scene, &scene.eu, "north", "no-route")
     })
 }
 
@@ -260,5 +260,14 @@ fn ping(scene: &Scene, plant: &str) -> Result<String> {
 fn refused(scene: &Scene, plant: &str) -> Result<()> {
     let output = scene.user.namespace().output(&format!("busybox ping -c 1 -W 2 {}", scene.device(plant)?))?;
     ensure!(!output.status.success(), "{plant} answered");
+    Ok(())
+}
+
+/// The audit has a refusal by this region.
+fn denied(scene: &Scene, region: &Region, plant: &str, verdict: &str) -> Result<()> {
+    let rows = scene.audit.denials()?;
+    let region = region.gateway.host().region;
+    let is_it = |row: &Value| row["region"] == region && row["plant"] == plant && row["verdict"] == verdict;
+    ensure!(rows.iter().any(is_it), "no row of {plant} with {verdict} in {region}: {rows:#?}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    lab::{PATIENCE, connect},
+    lab::{PATIENCE, connect, make_tcp_plain},
     namespace::Namespace,
     steps::wait_for,
 };
@@ -60,6 +60,7 @@ impl Applicant {
     /// If a command fails.
     pub fn new(name: &'static str, link: u8, folder: &Path) -> Result<Self> {
         let namespace = connect(name, link)?;
+        make_tcp_plain(&namespace)?;
         let key = folder.join("user.key");
         let public_key = namespace.run(&format!("vpn-agent profile new --key {}", key.display()))?;
         let public_key = public_key.lines().next().context("no public key")?.to_owned();

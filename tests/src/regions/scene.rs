@@ -36,6 +36,10 @@ use super::client::{self, Applicant, Client, ENDPOINT};
 /// Bytes of each plant's download.
 pub const BLOB: usize = 2_000_000;
 
+/// Names of the regions.
+const EU: &str = "eu-central";
+const US: &str = "us-east";
+
 /// A BPF file system that every network namespace sees. That of /sys is hidden from them.
 const PINS: &str = "/run/pins";
 
@@ -102,7 +106,7 @@ impl Hosts {
         let eu = Host {
             namespace: lab::connect("eu", 21)?,
             name: "gateway-eu",
-            region: "eu-central",
+            region: EU,
             source: "100.80.0.0/16",
             pin_dir: "/run/pins/eu",
             endpoints: Some([ENDPOINT, "198.18.21.2"]),
@@ -110,7 +114,7 @@ impl Hosts {
         let us = Host {
             namespace: lab::connect("us", 22)?,
             name: "gateway-us",
-            region: "us-east",
+            region: US,
             source: "100.81.0.0/16",
             pin_dir: "/run/pins/us",
             endpoints: Some([ENDPOINT, "198.18.22.2"]),
@@ -134,9 +138,15 @@ impl Hosts {
         let Self { user, north, south, eu, us } = self;
         let keys = [&user.public_key, &north.router.public_key, &south.router.public_key].map(Clone::clone);
         let state = state(1, &keys, "operator");
-        let region = |mut gateway: Gateway, link: u8, uplink| {
+        // Both at once: most of the time goes into the verification of their programs.
+        let mut gateways = [eu, us];
+        for gateway in &mut gateways {
             gateway.write_state(&state)?;
-            let directory = gateway.start_agent(1)?;
+            gateway.launch_agent()?;
+        }
+        let [eu, us] = gateways;
+        let region = |mut gateway: Gateway, link: u8, uplink| {
+            let directory = gateway.applied(1)?;
             gateway.start_collector()?;
             Ok::<_, anyhow::Error>(Region { gateway, directory, address: Ipv4Addr::new(198, 18, link, 2), uplink })
         };
@@ -240,17 +250,17 @@ impl Scene {
 }
 
 fn state(revision: u64, [user, north, south]: &[String; 3], role: &str) -> Value {
-    let plant = |name: &str, key: &str| {
+    let plant = |name: &str, key: &str, regions: &[&str]| {
         json!({
             "id": name, "organisation": "alpha", "subnets": [SUBNET],
-            "uplink": { "kind": "host", "public_key": key },
+            "uplinks": [{ "regions": regions, "uplink": { "kind": "host", "public_key": key } }],
         })
     };
     json!({
         "revision": revision,
         "organisations": [{ "id": "alpha" }],
         "portfolios": [],
-        "plants": [plant("north", north), plant("south", south)],
+        "plants": [plant("north", north, &[EU, US]), plant("south", south, &[US])],
         "users": [{ "id": "user-a" }],
         "memberships": [{ "user": "user-a", "organisation": "alpha", "kind": "member", "access": "all" }],
         "roles": [
