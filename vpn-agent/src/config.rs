@@ -35,6 +35,10 @@ pub struct Config {
     pub state: PathBuf,
     /// Folder for what the agent must remember: allocations, keys, the directory file.
     pub state_dir: PathBuf,
+    /// How long to wait after the kernel was compared with the desired state before it is compared again, seconds; zero
+    /// for never.
+    #[serde(default = "reconcile_seconds")]
+    pub reconcile_seconds: u32,
     /// The interface that users connect to.
     pub users: Users,
     /// The interfaces that plants connect to.
@@ -208,6 +212,10 @@ pub enum Unrecorded {
     Forward,
 }
 
+const fn reconcile_seconds() -> u32 {
+    30
+}
+
 fn users_interface() -> String {
     "wg-users".to_owned()
 }
@@ -343,6 +351,7 @@ impl Config {
         let mut check = Check::default();
         check.that(!self.gateway.is_empty(), "gateway", || "is empty; give the host a name".into());
         check.that(!self.region.is_empty(), "region", || "is empty; name the region".into());
+        check.range("reconcile_seconds", self.reconcile_seconds, 0..=86_400);
         let name = &self.users.interface;
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         check.that(
@@ -434,6 +443,12 @@ impl Config {
         self.state_dir.join("borrowed.json")
     }
 
+    /// The file of the last repairs.
+    #[must_use]
+    pub fn repairs_file(&self) -> PathBuf {
+        self.state_dir.join("repairs.json")
+    }
+
     /// The file that a running agent holds locked.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
@@ -494,6 +509,7 @@ mod tests {
     fn what_is_left_out_has_a_default() {
         let config = Config::parse(LEAST).unwrap();
         assert_eq!((config.users.interface.as_str(), config.users.listen_port), ("wg-users", 51820));
+        assert_eq!(config.reconcile_seconds, 30);
         assert_eq!(config.plants, Plants { listen_port_base: 51821, mtu: 1420, endpoint: None });
         assert_eq!(config.pools.tunnel.to_string(), "100.64.0.0/16");
         assert_eq!(config.pools.source.to_string(), "100.80.0.0/16");
@@ -566,6 +582,7 @@ mod tests {
             ("private_key_file", "real_ranges = [\"10.1.0.0/8\"]\nprivate_key_file", "users.real_ranges[0]"),
             ("private_key_file", "real_ranges = [\"0.0.0.0/0\"]\nprivate_key_file", "users.real_ranges[0]"),
             ("private_key_file", "listen_port = 0\nprivate_key_file", "users.listen_port"),
+            ("region = \"eu\"", "region = \"eu\"\nreconcile_seconds = 86401", "reconcile_seconds"),
         ] {
             let problems = Config::parse(&LEAST.replace(from, to)).unwrap_err();
             assert_eq!(problems.list()[0].path, path, "{problems}");

@@ -4,13 +4,16 @@
 //! (ids and addresses), [`policy`] (who reaches what), [`tables`] and [`content`] (what the maps get). Those are pure
 //! and do no I/O besides the file of the allocations. [`run`] follows the file ([`watch`]) and writes the kernel
 //! through [`wireguard`] and [`datapath`], and keeps the kernel's own forwarding away ([`forwarding`]), also from
-//! interfaces of the host's ([`borrowed`]). [`status`] reads it all back.
+//! interfaces of the host's ([`borrowed`]). What something else changes in the kernel is repaired and noted ([`repairs`]).
+//! [`status`] reads it all back.
 
+pub mod actor;
 pub mod addressing;
 pub mod borrowed;
 pub mod cli;
 pub mod config;
 pub mod content;
+pub mod control_log;
 pub mod datapath;
 pub mod directory;
 pub mod document;
@@ -30,6 +33,7 @@ pub mod policy;
 pub mod pools;
 pub mod problem;
 pub mod profile;
+pub mod repairs;
 pub mod role;
 pub mod run;
 pub mod service;
@@ -38,9 +42,11 @@ pub mod source;
 pub mod special_ranges;
 pub mod state;
 pub mod status;
+pub mod store;
 pub mod tables;
 pub mod terms;
 pub mod tunnel_file;
 pub mod validate;
+pub mod version;
 pub mod watch;
 pub mod wireguard;

@@ -2,8 +2,11 @@
 
 use std::{fmt, ops::RangeInclusive};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// One thing that is wrong with an input.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// The field, as a path such as `plants[1].subnets[0]`; empty for the input as a whole.
     pub path: String,

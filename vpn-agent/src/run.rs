@@ -15,13 +15,17 @@
 //!    removal waits for the packets in flight in the kernel. They carry nothing any more. Borrowed interfaces are given
 //!    back.
 
+mod audit;
+mod reconcile;
 mod removal;
+#[cfg(test)]
+mod scene;
 mod uplinks;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, File, TryLockError},
-    io,
+    future, io,
     net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -37,13 +41,17 @@ use tokio::{
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
-use self::{removal::Removal, uplinks::Uplink};
+use self::{
+    reconcile::{Observed, Round},
+    removal::Removal,
+    uplinks::Uplink,
+};
 use crate::{
     addressing::{self, Allocations},
     borrowed::{self, Borrowed},
     config::{Config, PLANT_INTERFACE_PREFIX},
     content,
-    datapath::{self, Datapath, read::Maps as _, withdraw::Withdrawn},
+    datapath::{self, Datapath, fill::Content, read::Maps as _, withdraw::Withdrawn},
     directory::directory,
     forwarding,
     id::PlantId,
@@ -51,6 +59,7 @@ use crate::{
     policy::Policy,
     pools::Pools,
     problem::Problems,
+    repairs::Repairs,
     state::{Certificate, State},
     tables::{self, Tables},
     watch::StateFile,
@@ -229,7 +238,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
             _ = look.tick() => if !gateway.look().await && state.is_some() {
                 apply_at = Some(Instant::now());
             },
-            () = gateway.remove_next(), if gateway.has_removals() => {}
+            observed = gateway.idle() => if let Some(observed) = observed
+                && gateway.reconcile(observed).await
+            {
+                apply_at = state.is_some().then(Instant::now);
+            },
         }
     }
     info!("stopping; traffic goes on as it is, `vpn-agent detach` would end it");
@@ -294,6 +307,8 @@ pub struct Host {
     allocations: Allocations,
     /// The users' interface, once it is up and has what it shall have.
     users: Option<Link>,
+    /// The public key of the users' interface, once it has one.
+    users_public: Option<PublicKey>,
     /// Peers of the users' interface, those to be removed included; `None` if the kernel has to be asked.
     user_peers: Option<BTreeMap<PublicKey, AllowedIps>>,
     /// Plants' interfaces that have what they shall have.
@@ -306,6 +321,11 @@ pub struct Host {
     open_known: BTreeSet<String>,
     /// Whether interfaces of plants that are gone were looked for, of which an earlier run may have left some.
     leftovers_known: bool,
+    /// What the maps shall hold; `None` while they may hold less, before the first change and after one that failed.
+    /// Whoever writes PEERS, PLANTS or SERVICES writes it here as well, or it is taken for somebody else's work.
+    content: Option<Content>,
+    round: Round,
+    repairs: Repairs,
     removals: VecDeque<Removal>,
     /// No removal before this, after one that failed.
     removals_from: Instant,
@@ -337,18 +357,27 @@ impl Host {
         let allocations = Allocations::read(&config.allocations_file())?;
         let borrowed = Borrowed::read(&config.borrowed_file())?;
         let datapath = Datapath::open(&config.datapath.pin_dir, &config.sizes())?;
+        let round = Round::new(config.reconcile_seconds);
+        let repairs = Repairs::read(&config.repairs_file()).unwrap_or_else(|error| {
+            warn!("{error}; it is begun anew");
+            Repairs::default()
+        });
         Ok(Self {
             config,
             wireguard: WireGuard::open()?,
             datapath,
             allocations,
             users: None,
+            users_public: None,
             user_peers: None,
             plants: BTreeMap::new(),
             replaced: Vec::new(),
             borrowed,
             open_known: BTreeSet::new(),
             leftovers_known: false,
+            content: None,
+            round,
+            repairs,
             removals: VecDeque::new(),
             removals_from: Instant::now(),
             detached_known: false,
@@ -368,6 +397,7 @@ impl Host {
         self.allocations.check_owners(state)?;
         let policy = Policy::compile(state, &self.config.terms(Timestamp::now()));
 
+        self.content = None;
         self.withdraw(state, &policy)?;
         self.raise_users().await?;
         self.put_users(state).await?;
@@ -430,11 +460,29 @@ impl Host {
         self.user_peers = None;
         self.plants.clear();
         self.leftovers_known = false;
+        self.content = None;
         self.datapath.forget_routes();
         if self.is_detached() {
             self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.sizes())?;
         }
         Ok(())
+    }
+
+    /// What waits until nothing else is to do: the next removal, or the next look at the kernel, which is returned. May be
+    /// cancelled.
+    async fn idle(&mut self) -> Option<Result<Observed, Error>> {
+        let observe_at = self.observation_due();
+        let remove_at = self.has_removals().then_some(self.removals_from);
+        match [observe_at, remove_at].into_iter().flatten().min() {
+            Some(due) => sleep_until(due).await,
+            None => future::pending().await,
+        }
+        // Removals can be many, and have no pause between them.
+        if observe_at.is_some_and(|at| at <= Instant::now()) {
+            return Some(self.observe().await);
+        }
+        self.remove_next().await;
+        None
     }
 
     /// Writes new allocations to disk, where they must be before they are used.
@@ -450,12 +498,13 @@ impl Host {
         let key = PrivateKey::read(&self.config.users.private_key_file)?;
         let link = self.wireguard.ensure_link(&self.config.users.interface).await?;
         self.wireguard.set_mtu(&link, self.config.users.mtu).await?;
-        self.wireguard.configure(&link, &key, self.config.users.listen_port).await?;
+        self.wireguard.configure(&link, &key, Some(self.config.users.listen_port)).await?;
         self.datapath.configure(&content::gateway(&self.config, link.ifindex))?;
         let link = self.open_for_traffic(&link, names::USERS).await?;
         // With the address comes the host's route to users. Without it the host's own stack knows nothing of them.
         let length = (!self.config.services.is_empty()).then(|| self.config.pools.tunnel.prefix_len());
         self.wireguard.set_address(&link, self.config.pools.gateway(), length).await?;
+        self.users_public = Some(key.public());
         self.users = Some(link);
         Ok(())
     }
@@ -509,29 +558,44 @@ impl Host {
         self.remember(next)?;
         let content = content::content(tables, &self.config, self.datapath.route_sets()?);
         self.datapath.fill(&content)?;
+        self.content = Some(content);
         Ok(())
     }
 
     /// Step 2 in WireGuard for certificates that have an address already, and step 6 for all; what goes is left to
     /// step 7.
     async fn put_users(&mut self, state: &State) -> Result<(), Error> {
+        let desired = desired_users(state, &self.allocations, &self.config.pools);
+        self.put_user_peers(&desired).await
+    }
+
+    async fn put_user_peers(&mut self, desired: &BTreeMap<PublicKey, AllowedIps>) -> Result<(), Error> {
         // Both are forgotten on failure, so that the next time the kernel is asked.
         let Some(users) = self.users.take() else { return Ok(()) };
         let mut peers = match self.user_peers.take() {
             Some(peers) => peers,
             None => self.wireguard.peers(&users).await?,
         };
-        let desired = desired_users(state, &self.allocations, &self.config.pools);
-        let changes = Changes::between(&peers, &desired);
+        let changes = Changes::between(&peers, desired);
         self.wireguard.put_peers(&users, &changes.put).await?;
-        self.removals.retain(|removal| removal.interface() != users.name);
-        self.removals.extend(changes.remove.iter().map(|key| Removal::Peer(users.clone(), *key)));
+        // One whose removal was begun is not among the peers any more, and may still be there.
+        let mut going: BTreeSet<_> = changes.remove.into_iter().collect();
+        self.removals.retain(|removal| match removal {
+            Removal::Peer(link, key) if link.name == users.name => {
+                if !desired.contains_key(key) {
+                    going.insert(*key);
+                }
+                false
+            }
+            _ => true,
+        });
+        self.removals.extend(going.into_iter().map(|key| Removal::Peer(users.clone(), key)));
         // The kernel gives an allowed IP to one peer only, so the others have lost what was put.
         let moved: BTreeSet<_> = changes.put.iter().flat_map(|put| &put.allowed_ips).collect();
         for allowed_ips in peers.values_mut() {
             allowed_ips.retain(|allowed_ip| !moved.contains(allowed_ip));
         }
-        peers.extend(desired);
+        peers.extend(desired.iter().map(|(key, allowed_ips)| (*key, allowed_ips.clone())));
         self.user_peers = Some(peers);
         self.users = Some(users);
         Ok(())

@@ -23,6 +23,7 @@ use crate::{
     config::Config,
     datapath::read::FillLevel,
     key::PublicKey,
+    repairs::{Repair, Repairs},
     state::{State, Uplink},
     wireguard::{Error, Peer},
 };
@@ -52,6 +53,8 @@ pub struct Status {
     pub plants: Vec<Plant>,
     /// What the maps hold; `None` if they are not pinned.
     pub maps: Option<Tables>,
+    /// What something else had changed and the agent has repaired, the last ones, oldest first.
+    pub repairs: Vec<Repair>,
 }
 
 /// An interface that the gateway uses.
@@ -217,6 +220,7 @@ impl Status {
             certificates: certificates(config, files.directory.as_ref(), kernel, now),
             plants: plants(config, &files, kernel, now),
             maps: kernel.maps.as_ref().map(Tables::of),
+            repairs: files.repairs.iter().cloned().collect(),
         };
         status.differences = differences::of(&status, config, &files, kernel);
         status.problems = files.problems;
@@ -231,6 +235,7 @@ struct Files {
     state: Option<State>,
     allocations: Option<Allocations>,
     borrowed: Borrowed,
+    repairs: Repairs,
     problems: Vec<String>,
 }
 
@@ -247,6 +252,10 @@ impl Files {
         }
         match Borrowed::read(&config.borrowed_file()) {
             Ok(borrowed) => files.borrowed = borrowed,
+            Err(error) => files.problems.push(error.to_string()),
+        }
+        match Repairs::read(&config.repairs_file()) {
+            Ok(repairs) => files.repairs = repairs,
             Err(error) => files.problems.push(error.to_string()),
         }
         let name = config.state.display();
@@ -448,6 +457,7 @@ mod tests {
             wireguard: Some(wireguard::Device {
                 public_key: Some(PublicKey::from_bytes([3; 32])),
                 listen_port: port,
+                fwmark: 0,
                 peers,
             }),
             pinned_program: Some(30),
@@ -486,6 +496,7 @@ mod tests {
             state: Some(state),
             allocations: Some(allocations),
             borrowed: Borrowed::default(),
+            repairs: Repairs::default(),
             problems: Vec::new(),
         };
         (config, files, kernel)
@@ -552,6 +563,24 @@ maps
     }
 
     /// Requirements: G5.
+    #[test]
+    fn the_last_repairs_are_shown() {
+        let (config, mut files, kernel) = example_gateway();
+        for number in 0..20 {
+            let at = Timestamp::from_second(1_800_000_000 + number).unwrap();
+            let (what, found) = ("wgp-1".to_owned(), format!("the MTU {}", 1300 + number));
+            files.repairs.push(Repair { at, what, found, made: "set to 1420".into() });
+        }
+        let status = Status::of(&config, files, &kernel, now());
+        assert_eq!(status.repairs.len(), 20);
+        let text = status.to_string();
+        assert!(text.contains("\nrepairs\n  AT                    WHAT   FOUND         MADE\n"), "{text}");
+        assert!(text.contains("  2027-01-15T08:00:19Z  wgp-1  the MTU 1319  set to 1420\n"), "{text}");
+        assert!(!text.contains("the MTU 1309"), "the last ten");
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["repairs"][0]["at"], "2027-01-15T08:00:00Z");
+    }
+
     #[test]
     fn every_difference_is_named() {
         type Change = fn(&mut Kernel);

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 pub use self::{
     changes::{AllowedIps, Changes, Put},
-    device::{Device, Peer},
+    device::{Device, Peer, Settings},
     link::Link,
 };
 

@@ -51,7 +51,7 @@ impl Datapath {
     }
 
     /// Has the next packet of every flow look at PLANTS and SERVICES again.
-    fn count_generation(&mut self) -> Result<(), Error> {
+    pub(super) fn count_generation(&mut self) -> Result<(), Error> {
         match self.gateway()? {
             Some(gateway) => self.configure(&gateway),
             None => Ok(()),
@@ -136,7 +136,7 @@ impl Datapath {
     }
 
     /// Adds and changes entries of a hash map; also gives the keys that should not be there.
-    fn set<K: Pod + Ord, V: Pod + PartialEq>(
+    pub(super) fn set<K: Pod + Ord, V: Pod + PartialEq>(
         &mut self,
         name: &'static str,
         setting: &'static str,
@@ -155,7 +155,7 @@ impl Datapath {
         Ok((count, old.into_keys().filter(|key| !wanted.contains_key(key)).collect()))
     }
 
-    fn remove<K: Pod, V: Pod>(&mut self, name: &'static str, keys: &BTreeSet<K>) -> Result<usize, Error> {
+    pub(super) fn remove<K: Pod, V: Pod>(&mut self, name: &'static str, keys: &BTreeSet<K>) -> Result<usize, Error> {
         let failed = |source| Error::Map { map: name, source };
         let mut map = HashMap::<_, K, V>::try_from(self.map_mut(name)).map_err(failed)?;
         for key in keys {

@@ -26,10 +26,12 @@ pub mod hook;
 mod link;
 pub mod peers;
 pub mod read;
+pub mod repair;
 pub mod route_set;
 mod routes;
 mod sets;
 mod shape;
+mod walk;
 pub mod withdraw;
 
 pub use self::{

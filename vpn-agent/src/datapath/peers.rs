@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::c_void,
     fs, io,
+    ops::Range,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     ptr::{self, NonNull},
@@ -67,7 +68,19 @@ impl PeerTable {
     /// Everybody, by host number.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<u32, Peer> {
-        (0..self.count as u32).filter_map(|number| Some((number, self.get(number)?))).collect()
+        self.range(0..self.count as u32)
+    }
+
+    /// Those with these host numbers.
+    #[must_use]
+    pub fn range(&self, numbers: Range<u32>) -> BTreeMap<u32, Peer> {
+        numbers.filter_map(|number| Some((number, self.get(number)?))).collect()
+    }
+
+    /// How many host numbers there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count as u32
     }
 
     /// The route sets that somebody has.

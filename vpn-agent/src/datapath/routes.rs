@@ -136,17 +136,23 @@ impl Datapath {
         Ok(self.sets.insert(sets))
     }
 
-    fn trie(&mut self) -> Result<Trie<'_>, Error> {
+    pub(super) fn trie(&mut self) -> Result<Trie<'_>, Error> {
         LpmTrie::try_from(self.map_mut(names::ROUTES)).map_err(failed)
     }
 }
 
-fn insert(trie: &mut Trie<'_>, set: u32, destination: Destination, route: &Route, wanted: usize) -> Result<(), Error> {
+pub(super) fn insert(
+    trie: &mut Trie<'_>,
+    set: u32,
+    destination: Destination,
+    route: &Route,
+    wanted: usize,
+) -> Result<(), Error> {
     trie.insert(&key(set, destination), route, 0).map_err(|source| full_or(source, names::ROUTES, "routes_max", wanted))
 }
 
 /// How many there were: one or none.
-fn remove(trie: &mut Trie<'_>, set: u32, destination: Destination) -> Result<usize, Error> {
+pub(super) fn remove(trie: &mut Trie<'_>, set: u32, destination: Destination) -> Result<usize, Error> {
     match trie.remove(&key(set, destination)) {
         Ok(()) => Ok(1),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(0),
@@ -154,10 +160,10 @@ fn remove(trie: &mut Trie<'_>, set: u32, destination: Destination) -> Result<usi
     }
 }
 
-fn key(set: u32, (destination, bits): Destination) -> Key<RouteKey> {
+pub(super) fn key(set: u32, (destination, bits): Destination) -> Key<RouteKey> {
     Key::new(SET_BITS + bits, RouteKey { set, destination })
 }
 
-const fn failed(source: MapError) -> Error {
+pub(super) const fn failed(source: MapError) -> Error {
     Error::Map { map: names::ROUTES, source }
 }

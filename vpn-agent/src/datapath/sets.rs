@@ -43,6 +43,12 @@ impl Sets {
         &self.whole
     }
 
+    /// Whether a route may be there, whatever it leads to.
+    pub fn may_have(&self, set: u32, destination: &Destination) -> bool {
+        let routes = self.whole.get(&set).or_else(|| self.rest.get(&set).map(|rest| &rest.routes));
+        routes.is_some_and(|routes| routes.get(destination).is_some())
+    }
+
     /// How many routes there may be.
     pub fn count(&self) -> usize {
         self.whole.values().map(|routes| routes.len()).sum::<usize>() + self.resting()

@@ -71,16 +71,13 @@ impl Host {
     }
 
     async fn remove_peer(&mut self, link: &Link, key: PublicKey) -> Result<(), Error> {
-        // Whoever cancels this cannot know whether the kernel has done it, so it will be asked.
-        let peers = self.user_peers.take();
-        let result = self.wireguard.remove_peer(link, key).await;
-        self.user_peers = peers;
-        if result.is_ok()
-            && let Some(peers) = &mut self.user_peers
+        // Whoever cancels this cannot know whether the kernel has done it. What is not noted as a peer is put as a new one
+        // where it is wanted again, which is right in either case.
+        if let Some(peers) = &mut self.user_peers
             && self.users.as_ref().is_some_and(|users| users.ifindex == link.ifindex)
         {
             peers.remove(&key);
         }
-        Ok(result?)
+        Ok(self.wireguard.remove_peer(link, key).await?)
     }
 }

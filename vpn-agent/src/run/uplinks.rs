@@ -25,14 +25,22 @@ const ETHERNET_HEADER: u32 = 14;
 
 /// The interface of a plant, which is ready to carry packets.
 pub(super) struct Uplink {
+    /// As it shall be.
     pub link: Link,
-    kind: Kind,
+    pub kind: Kind,
 }
 
 /// What an interface was made for, or that it was borrowed.
 #[derive(PartialEq, Eq)]
-enum Kind {
-    WireGuard { public_key: PublicKey, allowed_ips: AllowedIps },
+pub(super) enum Kind {
+    WireGuard {
+        /// Of the router on site.
+        public_key: PublicKey,
+        allowed_ips: AllowedIps,
+        /// Of this end.
+        own: PublicKey,
+        listen_port: u16,
+    },
     Borrowed,
 }
 
@@ -40,7 +48,7 @@ impl Uplink {
     /// Whether nothing has to be done for `plant` to have the uplink `wanted`.
     fn is_for(&self, plant: &Plant, wanted: &state::Uplink) -> bool {
         match (&self.kind, wanted) {
-            (Kind::WireGuard { public_key, allowed_ips }, state::Uplink::Host { public_key: wanted }) => {
+            (Kind::WireGuard { public_key, allowed_ips, .. }, state::Uplink::Host { public_key: wanted }) => {
                 public_key == wanted && *allowed_ips == plant.subnets
             }
             (Kind::Borrowed, state::Uplink::Interface { interface }) => self.link.name == *interface,
@@ -84,7 +92,8 @@ impl Host {
         failed
     }
 
-    async fn raise_tunnel(
+    /// Makes the interface of a plant, or brings the one that is there to what it shall be; only differences are written.
+    pub(super) async fn raise_tunnel(
         &mut self,
         id: &PlantId,
         public_key: PublicKey,
@@ -98,17 +107,19 @@ impl Host {
 
         let link = self.wireguard.ensure_link(&Config::plant_interface(number)).await?;
         self.wireguard.set_mtu(&link, self.config.plants.mtu).await?;
-        self.wireguard.configure(&link, &key, port).await?;
+        self.wireguard.configure(&link, &key, Some(port)).await?;
         let desired = BTreeMap::from([(public_key, allowed_ips.clone())]);
-        let obsolete = self.wireguard.reconcile_peers(&link, &desired).await?;
+        let obsolete = self.wireguard.reconcile_peers(&link, &desired, 0).await?;
         self.removals.retain(|removal| removal.interface() != link.name);
         self.removals.extend(obsolete.into_iter().map(|key| Removal::Peer(link.clone(), key)));
         let link = self.open_for_traffic(&link, names::PLANT).await?;
-        Ok(Uplink { link, kind: Kind::WireGuard { public_key, allowed_ips: allowed_ips.clone() } })
+        let kind =
+            Kind::WireGuard { public_key, allowed_ips: allowed_ips.clone(), own: key.public(), listen_port: port };
+        Ok(Uplink { link, kind })
     }
 
     /// Takes an interface of the host's for a plant. It is neither made nor set up or down nor given addresses.
-    async fn borrow_interface(&mut self, id: &PlantId, name: &str) -> Result<Uplink, Error> {
+    pub(super) async fn borrow_interface(&mut self, id: &PlantId, name: &str) -> Result<Uplink, Error> {
         let interface = || name.to_owned();
         let Some(link) = self.wireguard.link(name).await? else {
             return Err(Error::NoInterface { interface: interface() });
@@ -264,16 +275,10 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use rtnetlink::LinkBridge;
-    use serde_json::{Value, json};
-
     use super::*;
     use crate::{
-        addressing::Allocations,
-        example,
-        namespace::{in_new_namespace, mount_bpf},
+        namespace::in_new_namespace,
+        run::scene::{get, host, look_up, make, set, state},
     };
 
     const NORTH: &str = "eth1.10";
@@ -415,58 +420,7 @@ mod tests {
         });
     }
 
-    /// With its files and pins in `folder`.
-    fn host(folder: &std::path::Path) -> Host {
-        let pins = folder.join("pins");
-        if !pins.exists() {
-            fs::create_dir(&pins).unwrap();
-            mount_bpf(&pins).unwrap();
-        }
-        let datapath = "flows_max = 1024\nclosed_max = 64\ndenials_max = 64\nevents_bytes = 65536\n";
-        let mut config = example::config(&format!("[datapath]\n{datapath}"));
-        config.datapath.pin_dir = pins;
-        config.state_dir = folder.join("state");
-        Host::open(config).unwrap()
-    }
-
-    /// The example with these plants alone, each behind an interface, and with what they were given.
-    fn state(host: &mut Host, uplinks: &[(&str, &str)]) -> State {
-        let mut document = example::json();
-        for list in ["roles", "cooperations"] {
-            document[list] = json!([]);
-        }
-        document["memberships"][0]["access"] = json!("all");
-        let plant = |(id, interface): &(&str, &str)| {
-            let organisation = if *id == "north" { "alpha" } else { "beta" };
-            let uplink = json!({"kind": "interface", "interface": interface});
-            json!({"id": id, "organisation": organisation, "subnets": ["192.168.1.0/24"], "uplink": uplink})
-        };
-        document["plants"] = uplinks.iter().map(plant).collect::<Vec<Value>>().into();
-        let state = example::parse(&document);
-        let given: Allocations = host.allocations.extended(&state, &host.config).unwrap();
-        host.remember(given).unwrap();
-        state
-    }
-
-    async fn make(host: &Host, name: &str) -> Link {
-        host.wireguard.add_link(name, LinkBridge::new(name).down().build()).await.unwrap();
-        look_up(host, name).await.unwrap()
-    }
-
-    async fn look_up(host: &Host, name: &str) -> Option<Link> {
-        host.wireguard.link(name).await.unwrap()
-    }
-
     fn of(link: &Link) -> tables::Uplink {
         tables::Uplink { ifindex: link.ifindex, mtu: link.mtu, link_header: ETHERNET_HEADER }
-    }
-
-    fn set(family: &str, interface: &str, setting: &str, value: &str) {
-        fs::write(format!("/proc/sys/net/{family}/conf/{interface}/{setting}"), value).unwrap();
-    }
-
-    fn get(family: &str, interface: &str, setting: &str) -> String {
-        let text = fs::read_to_string(format!("/proc/sys/net/{family}/conf/{interface}/{setting}")).unwrap();
-        text.trim().to_owned()
     }
 }

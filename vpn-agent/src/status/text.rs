@@ -5,6 +5,9 @@ use std::fmt;
 use super::{Interface, Program, Status, Tunnel, UplinkKind, table::Table};
 use crate::datapath;
 
+/// How many repairs are shown, the last ones.
+const REPAIRS: usize = 10;
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |revision: Option<u64>| revision.map_or_else(|| "none".to_owned(), |number| number.to_string());
@@ -68,6 +71,13 @@ impl fmt::Display for Status {
             subnets.extend(of_plant.map(|subnet| [name.clone(), subnet.real.to_string(), subnet.virtual_.to_string()]));
         }
         write!(f, "\nplants\n{plants}\nsubnets\n{subnets}")?;
+
+        if !self.repairs.is_empty() {
+            let mut repairs = Table::new(["AT", "WHAT", "FOUND", "MADE"]);
+            let last = self.repairs.iter().skip(self.repairs.len().saturating_sub(REPAIRS));
+            repairs.extend(last.map(|r| [r.at.to_string(), r.what.clone(), r.found.clone(), r.made.clone()]));
+            write!(f, "\nrepairs\n{repairs}")?;
+        }
 
         let Some(maps) = &self.maps else { return Ok(()) };
         let mut route_sets = Table::new(["ID", "ROUTES", "PEERS"]);

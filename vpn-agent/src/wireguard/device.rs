@@ -18,6 +18,8 @@ pub struct Device {
     pub public_key: Option<PublicKey>,
     /// UDP port; zero if the kernel shall choose one.
     pub listen_port: u16,
+    /// The firewall mark of its own packets; zero for none.
+    pub fwmark: u32,
     /// Its peers.
     pub peers: BTreeMap<PublicKey, Peer>,
 }
@@ -29,12 +31,35 @@ pub struct Peer {
     pub allowed_ips: AllowedIps,
     /// Where its packets came from last.
     pub endpoint: Option<SocketAddr>,
+    /// Seconds between the keepalives that it is sent; zero for none.
+    pub keepalive: u16,
+    /// Whether it has a preshared key besides its own. Nothing of ours gives it one.
+    pub has_preshared_key: bool,
     /// When the last handshake was completed.
     pub latest_handshake: Option<SystemTime>,
     /// Bytes received from it, with WireGuard's overhead.
     pub rx_bytes: u64,
     /// Bytes sent to it, with WireGuard's overhead.
     pub tx_bytes: u64,
+}
+
+impl Device {
+    /// Its peers with their allowed IPs alone.
+    #[must_use]
+    pub fn allowed_ips(&self) -> BTreeMap<PublicKey, AllowedIps> {
+        self.peers.iter().map(|(key, peer)| (*key, peer.allowed_ips.clone())).collect()
+    }
+}
+
+/// What to change about a peer besides its allowed IPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Where to send its packets from now on.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between the keepalives that it is sent; zero for none.
+    pub keepalive: Option<u16>,
+    /// Whether to take its preshared key away.
+    pub without_preshared_key: bool,
 }
 
 impl WireGuard {
@@ -52,19 +77,29 @@ impl WireGuard {
         Ok(device)
     }
 
-    /// Gives the device its private key and UDP port, as far as it does not have them.
+    /// Gives the device its private key, its UDP port (with `None` whichever the kernel chooses) and no firewall mark, as
+    /// far as it is not so already.
     ///
     /// # Errors
     /// [`Error::NoWireGuard`], [`Error::Kernel`], [`Error::Protocol`].
-    pub async fn configure(&self, link: &Link, private_key: &PrivateKey, listen_port: u16) -> Result<(), Error> {
+    pub async fn configure(
+        &self,
+        link: &Link,
+        private_key: &PrivateKey,
+        listen_port: Option<u16>,
+    ) -> Result<(), Error> {
         let device = self.device(link).await?;
         let key = (device.public_key != Some(private_key.public())).then_some(private_key);
-        let port = (device.listen_port != listen_port).then_some(listen_port);
-        if key.is_none() && port.is_none() {
+        let port = listen_port.filter(|port| device.listen_port != *port);
+        let fwmark = (device.fwmark != 0).then_some(0);
+        if key.is_none() && port.is_none() && fwmark.is_none() {
             return Ok(());
         }
-        let action = || format!("set key and port {listen_port} of {}", link.name);
-        self.request(&action, wire::set(link.ifindex, key, port), NLM_F_ACK, |_| {}).await
+        let action = || match port {
+            Some(port) => format!("set key and port {port} of {}", link.name),
+            None => format!("set the key of {}", link.name),
+        };
+        self.request(&action, wire::set(link.ifindex, key, port, fwmark), NLM_F_ACK, |_| {}).await
     }
 
     /// The peers of the device with their allowed IPs.
@@ -72,12 +107,12 @@ impl WireGuard {
     /// # Errors
     /// [`Error::NoWireGuard`], [`Error::Kernel`], [`Error::Protocol`].
     pub async fn peers(&self, link: &Link) -> Result<BTreeMap<PublicKey, AllowedIps>, Error> {
-        let device = self.device(link).await?;
-        Ok(device.peers.into_iter().map(|(key, peer)| (key, peer.allowed_ips)).collect())
+        Ok(self.device(link).await?.allowed_ips())
     }
 
-    /// Adds and changes peers so that the device has all that are desired. Those that it has besides are returned, for
-    /// [`Self::remove_peer`] when there is time; an allowed IP that went to another peer they have lost already.
+    /// Adds and changes peers so that the device has all that are desired, with this keepalive. Those that it has besides
+    /// are returned, for [`Self::remove_peer`] when there is time; an allowed IP that went to another peer they have lost
+    /// already.
     ///
     /// # Errors
     /// [`Error::NoWireGuard`], [`Error::Kernel`], [`Error::Protocol`]; some peers may have been written.
@@ -85,10 +120,48 @@ impl WireGuard {
         &self,
         link: &Link,
         desired: &BTreeMap<PublicKey, AllowedIps>,
+        keepalive: u16,
     ) -> Result<Vec<PublicKey>, Error> {
-        let changes = Changes::between(&self.peers(link).await?, desired);
+        let device = self.device(link).await?;
+        let changes = Changes::between(&device.allowed_ips(), desired);
         self.put_peers(link, &changes.put).await?;
+        self.settle_peers(link, &device, desired.keys(), keepalive).await?;
         Ok(changes.remove)
+    }
+
+    /// Gives peers this keepalive and no preshared key, as far as it is not so already; `device` is how they were.
+    ///
+    /// # Errors
+    /// [`Error::NoWireGuard`], [`Error::Kernel`], [`Error::Protocol`]; some peers may have been written.
+    pub async fn settle_peers(
+        &self,
+        link: &Link,
+        device: &Device,
+        peers: impl Iterator<Item = &PublicKey>,
+        keepalive: u16,
+    ) -> Result<(), Error> {
+        let new = Peer::default();
+        for key in peers {
+            let has = device.peers.get(key).unwrap_or(&new);
+            let settings = Settings {
+                endpoint: None,
+                keepalive: (has.keepalive != keepalive).then_some(keepalive),
+                without_preshared_key: has.has_preshared_key,
+            };
+            if settings != Settings::default() {
+                self.set_peer(link, *key, &settings).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes what a peer has besides its allowed IPs; fine if there is no such peer.
+    ///
+    /// # Errors
+    /// [`Error::NoWireGuard`], [`Error::Kernel`], [`Error::Protocol`].
+    pub async fn set_peer(&self, link: &Link, public_key: PublicKey, settings: &Settings) -> Result<(), Error> {
+        let action = || format!("change peer {public_key} of {}", link.name);
+        self.request(&action, wire::settle(link.ifindex, public_key, settings), NLM_F_ACK, |_| {}).await
     }
 
     /// Adds and changes peers, as few messages as it takes.

@@ -29,9 +29,6 @@ pub struct Link {
     pub program: Option<u32>,
 }
 
-/// The kind of every interface that we make.
-const KIND: &str = "wireguard";
-
 impl WireGuard {
     /// The interface of this name, of whatever kind; `None` if there is none.
     ///
@@ -60,7 +57,7 @@ impl WireGuard {
         let answer = self.links.link().get().execute().try_collect::<Vec<_>>().await;
         let messages = answer.map_err(|error| refused("list interfaces".to_owned(), error))?;
         let mut links = Vec::new();
-        for link in messages.iter().map(Link::from).filter(|link| link.kind == KIND) {
+        for link in messages.iter().map(Link::from).filter(|link| link.kind == Link::WIREGUARD) {
             links.push(self.complete(link).await?);
         }
         Ok(links)
@@ -75,7 +72,7 @@ impl WireGuard {
             self.add_link(name, LinkWireguard::new(name).build()).await?;
         }
         match self.link(name).await? {
-            Some(link) if link.kind == KIND => Ok(link),
+            Some(link) if link.kind == Link::WIREGUARD => Ok(link),
             Some(link) => Err(Error::OtherKind { interface: link.name, kind: link.kind }),
             None => Err(Error::Gone { interface: name.to_owned() }),
         }
@@ -133,6 +130,9 @@ impl WireGuard {
 }
 
 impl Link {
+    /// The kind of every interface that we make.
+    pub const WIREGUARD: &str = "wireguard";
+
     /// The id of the program that its packets meet first, `guard` not counted: the id of an XDP program that may be in
     /// front.
     #[must_use]

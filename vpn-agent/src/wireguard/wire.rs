@@ -14,20 +14,26 @@ use netlink_packet_wireguard::{
 
 use super::{
     changes::Put,
-    device::{Device, Peer},
+    device::{Device, Peer, Settings},
 };
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::{LENGTH, PrivateKey, PublicKey};
 
 /// Asks for everything about an interface. To be sent as a dump: the kernel has no other form of it.
 pub fn get(ifindex: u32) -> WireguardMessage {
     WireguardMessage { cmd: WireguardCmd::GetDevice, attributes: vec![WireguardAttribute::IfIndex(ifindex)] }
 }
 
-/// Sets the key, the port or both.
-pub fn set(ifindex: u32, private_key: Option<&PrivateKey>, listen_port: Option<u16>) -> WireguardMessage {
+/// Sets the key, the port, the firewall mark, or some of them.
+pub fn set(
+    ifindex: u32,
+    private_key: Option<&PrivateKey>,
+    listen_port: Option<u16>,
+    fwmark: Option<u32>,
+) -> WireguardMessage {
     let private_key = private_key.map(|key| WireguardAttribute::PrivateKey(*key.secret()));
     let listen_port = listen_port.map(WireguardAttribute::ListenPort);
-    change(ifindex, private_key.into_iter().chain(listen_port))
+    let fwmark = fwmark.map(WireguardAttribute::Fwmark);
+    change(ifindex, private_key.into_iter().chain(listen_port).chain(fwmark))
 }
 
 /// Adds or changes peers. The caller keeps `puts` within [`MAX_BYTES`], by [`bytes`].
@@ -47,6 +53,20 @@ pub fn put(ifindex: u32, puts: &[Put]) -> WireguardMessage {
         WireguardPeer(attributes)
     });
     change(ifindex, [WireguardAttribute::Peers(peers.collect())])
+}
+
+/// Changes what a peer has besides its allowed IPs. The kernel says nothing if there is no such peer.
+pub fn settle(ifindex: u32, public_key: PublicKey, settings: &Settings) -> WireguardMessage {
+    let mut attributes = vec![
+        WireguardPeerAttribute::PublicKey(*public_key.as_bytes()),
+        WireguardPeerAttribute::Flags(WireguardPeerFlags::UpdateOnly),
+    ];
+    if settings.without_preshared_key {
+        attributes.push(WireguardPeerAttribute::PresharedKey([0; LENGTH]));
+    }
+    attributes.extend(settings.endpoint.map(WireguardPeerAttribute::Endpoint));
+    attributes.extend(settings.keepalive.map(WireguardPeerAttribute::PersistentKeepalive));
+    change(ifindex, [WireguardAttribute::Peers(vec![WireguardPeer(attributes)])])
 }
 
 /// Removes a peer. The kernel says nothing if there is no such peer.
@@ -93,6 +113,7 @@ pub fn read(device: &mut Device, attributes: Vec<WireguardAttribute>) {
         match attribute {
             WireguardAttribute::PublicKey(key) => device.public_key = Some(PublicKey::from_bytes(key)),
             WireguardAttribute::ListenPort(port) => device.listen_port = port,
+            WireguardAttribute::Fwmark(mark) => device.fwmark = mark,
             WireguardAttribute::Peers(peers) => {
                 for peer in peers {
                     read_peer(device, peer);
@@ -116,6 +137,11 @@ fn read_peer(device: &mut Device, WireguardPeer(attributes): WireguardPeer) {
     for attribute in attributes {
         match attribute {
             WireguardPeerAttribute::Endpoint(endpoint) => peer.endpoint = Some(endpoint),
+            WireguardPeerAttribute::PersistentKeepalive(seconds) => peer.keepalive = seconds,
+            // Zeros stand for none.
+            WireguardPeerAttribute::PresharedKey(key) => {
+                peer.has_preshared_key = key != [0; LENGTH];
+            }
             WireguardPeerAttribute::LastHandshake(time) => peer.latest_handshake = time_of(time),
             WireguardPeerAttribute::RxBytes(bytes) => peer.rx_bytes = bytes,
             WireguardPeerAttribute::TxBytes(bytes) => peer.tx_bytes = bytes,
@@ -180,7 +206,12 @@ mod tests {
         let key = PrivateKey::generate().unwrap();
         let public_key = key.public();
         let new = Put { public_key, allowed_ips: BTreeSet::new(), replace: false, exists: false };
-        for message in [set(5, Some(&key), Some(51820)), put(5, &[new]), remove(5, public_key)] {
+        for message in [
+            set(5, Some(&key), Some(51820), Some(0)),
+            put(5, &[new]),
+            settle(5, public_key, &Settings::default()),
+            remove(5, public_key),
+        ] {
             let flags = message.attributes.iter().any(|attribute| matches!(attribute, WireguardAttribute::Flags(_)));
             assert!(!flags, "WGDEVICE_A_FLAGS is not set");
         }
@@ -189,7 +220,32 @@ mod tests {
         assert_eq!(emitted(&remove(5, public_key)), expected);
         let expected =
             [attribute(1, &5_u32.to_ne_bytes()), attribute(3, key.secret()), attribute(6, &51820_u16.to_ne_bytes())];
-        assert_eq!(emitted(&set(5, Some(&key), Some(51820))), expected.concat());
+        assert_eq!(emitted(&set(5, Some(&key), Some(51820), None)), expected.concat());
+    }
+
+    #[test]
+    fn settings_of_a_peer_are_laid_out_as_the_kernel_reads_them() {
+        let settings = Settings {
+            endpoint: Some("192.0.2.1:51820".parse().unwrap()),
+            keepalive: Some(25),
+            without_preshared_key: true,
+        };
+        // `struct sockaddr_in`: family in the host's order, port and address in that of the network, and padding.
+        let endpoint = [&2_u16.to_ne_bytes()[..], &51820_u16.to_be_bytes(), &[192, 0, 2, 1], &[0; 8]].concat();
+        let peer = nested(
+            0,
+            &[
+                attribute(1, &[7; 32]),
+                attribute(3, &4_u32.to_ne_bytes()),
+                attribute(2, &[0; 32]),
+                attribute(4, &endpoint),
+                attribute(5, &25_u16.to_ne_bytes()),
+            ],
+        );
+        let expected = [attribute(1, &5_u32.to_ne_bytes()), nested(8, &[peer])].concat();
+        assert_eq!(emitted(&settle(5, PublicKey::from_bytes([7; 32]), &settings)), expected);
+        let fwmark = [attribute(1, &5_u32.to_ne_bytes()), attribute(7, &0_u32.to_ne_bytes())].concat();
+        assert_eq!(emitted(&set(5, None, None, Some(0))), fwmark);
     }
 
     #[test]
@@ -218,10 +274,13 @@ mod tests {
             attributes: vec![
                 WireguardAttribute::PublicKey([9; 32]),
                 WireguardAttribute::ListenPort(51820),
+                WireguardAttribute::Fwmark(3),
                 WireguardAttribute::Peers(vec![WireguardPeer(vec![
                     WireguardPeerAttribute::PublicKey(key),
                     WireguardPeerAttribute::Endpoint("192.0.2.1:1234".parse().unwrap()),
                     WireguardPeerAttribute::LastHandshake(WireguardTimeSpec { seconds: 5, nano_seconds: 0 }),
+                    WireguardPeerAttribute::PersistentKeepalive(25),
+                    WireguardPeerAttribute::PresharedKey([1; 32]),
                     WireguardPeerAttribute::RxBytes(11),
                     WireguardPeerAttribute::TxBytes(22),
                     WireguardPeerAttribute::AllowedIps(vec![allowed_ip(1)]),
@@ -235,6 +294,7 @@ mod tests {
         let never = WireguardPeer(vec![
             WireguardPeerAttribute::PublicKey([8; 32]),
             WireguardPeerAttribute::LastHandshake(WireguardTimeSpec::default()),
+            WireguardPeerAttribute::PresharedKey([0; 32]),
         ]);
         let second = WireguardMessage {
             cmd: WireguardCmd::GetDevice,
@@ -253,6 +313,7 @@ mod tests {
             ["10.0.0.1/32", "10.0.0.2/32"]
         );
         assert_eq!((peer.rx_bytes, peer.tx_bytes), (11, 22));
+        assert_eq!((device.fwmark, peer.keepalive, peer.has_preshared_key), (3, 25, true));
         assert_eq!(peer.latest_handshake, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(5)));
         assert_eq!(device.peers[&PublicKey::from_bytes([8; 32])], Peer::default());
     }
