@@ -30,6 +30,7 @@ pub mod moment;
 #[cfg(test)]
 mod namespace;
 pub mod offer;
+pub mod overview;
 pub mod policy;
 pub mod pools;
 pub mod problem;
