@@ -36,6 +36,7 @@ pub mod moment;
 #[cfg(test)]
 mod namespace;
 pub mod offer;
+pub mod overview;
 pub mod pick;
 pub mod place;
 pub mod policy;
