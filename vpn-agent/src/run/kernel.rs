@@ -3,6 +3,7 @@
 use super::{Error, Host, reconcile::Observed};
 use crate::{
     addressing::{self, Allocations},
+    change::Touched,
     control::Kernel,
     id::PlantId,
     problem::{Problem, Problems},
@@ -13,9 +14,15 @@ impl Kernel for Host {
     type Error = Error;
     type Observed = Result<Observed, Error>;
 
-    fn check(&self, state: &State) -> Result<(), Problems> {
-        self.config.check_state(state)?;
-        self.allocations.check_owners(state).map_err(|error: addressing::Error| {
+    fn check(&self, state: &State, touched: &Touched) -> Result<(), Problems> {
+        let checked = match touched {
+            Touched::All => {
+                self.config.check_state(state)?;
+                self.allocations.check_owners(state)
+            }
+            Touched::Certificates(certificates) => self.allocations.check_owners_of(state, certificates),
+        };
+        checked.map_err(|error: addressing::Error| {
             let message = error.to_string();
             // These begin with the list that they are about.
             let (path, message) = message.split_once(": ").unwrap_or(("", &message));
