@@ -25,6 +25,7 @@ mod free_space;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod liveness;
 pub mod moment;
 #[cfg(test)]
 mod namespace;
