@@ -10,6 +10,7 @@
 pub mod actor;
 pub mod addressing;
 pub mod borrowed;
+pub mod change;
 pub mod cli;
 pub mod config;
 pub mod content;
@@ -22,6 +23,7 @@ pub mod endpoint;
 mod example;
 pub mod forwarding;
 mod free_space;
+pub mod health;
 pub mod id;
 pub mod interface;
 pub mod key;
@@ -30,6 +32,8 @@ pub mod moment;
 #[cfg(test)]
 mod namespace;
 pub mod offer;
+pub mod pick;
+pub mod place;
 pub mod policy;
 pub mod pools;
 pub mod problem;

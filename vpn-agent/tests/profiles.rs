@@ -216,6 +216,21 @@ fn a_new_key_of_a_site_comes_with_the_change_that_it_needs() {
     check(&fs::read_to_string(&out).unwrap(), &change);
 }
 
+/// Requirements: D2.
+#[test]
+fn an_endpoint_that_is_dialled_gets_the_gateways_section_alone() {
+    let gateway = Gateway::new();
+    let mut document: Value = serde_json::from_slice(&fs::read(gateway.path("state.json")).unwrap()).unwrap();
+    let key = document["plants"][0]["uplink"]["public_key"].clone();
+    document["plants"][0]["uplink"] = json!({"kind": "dial", "public_key": key, "endpoint": "north.example:51820"});
+    fs::write(gateway.path("state.json"), document.to_string()).unwrap();
+    let lines = said(&gateway.agent(&["site-config", "north"]));
+    assert!(lines.starts_with("[Peer]\n# gateway gateway-1, region eu\nPublicKey = "), "{lines}");
+    assert!(lines.ends_with("AllowedIPs = 100.80.0.0/16\n") && !lines.contains("Endpoint"), "{lines}");
+    let refused = gateway.agent(&["site-config", "north", "--new-key"]);
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("has a key of its own"));
+}
+
 /// Requirements: D1, E2.
 #[test]
 fn a_site_of_several_regions_gets_one_file() {

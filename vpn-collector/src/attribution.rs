@@ -1,12 +1,9 @@
 //! From numbers to names: who, which plant, whose plant.
 
-use std::{
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
-use tracing::{info, warn};
-use vpn_directory::{Directory, Error};
+use tracing::{debug, warn};
+use vpn_directory::{Directory, Error, Follower};
 use vpn_ebpf_common::Verdict;
 
 use crate::{
@@ -16,38 +13,29 @@ use crate::{
     sweep::{Refusal, Snapshot},
 };
 
-/// The directory file, read again whenever the agent has replaced it.
+/// The directory file, read again whenever the agent has changed it.
 #[derive(Debug)]
-pub struct Names {
-    path: PathBuf,
-    /// What was read, and the inode it was read from: the agent replaces the file, so a new content has a new one.
-    read: Option<(u64, Directory)>,
-}
+pub struct Names(Follower);
 
 impl Names {
     /// For the file at `path`, which need not exist yet.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), read: None }
+        Self(Follower::new(path))
     }
 
     /// The directory as it is now. If the file cannot be read, the last one that could; ids are never reused, so
     /// an old directory may lack an entry but never has a wrong one.
     pub fn current(&mut self) -> Option<&Directory> {
-        // Looked at before it is read: a file that is replaced in between is read again the next time.
-        let inode = std::fs::metadata(&self.path).map(|file| file.ino()).ok();
-        if let Some(inode) = inode
-            && self.read.as_ref().is_none_or(|(read, _)| *read != inode)
-        {
-            match Directory::read(&self.path) {
-                Ok(directory) => {
-                    info!(revision = directory.revision, "directory read");
-                    self.read = Some((inode, directory));
+        match self.0.refresh() {
+            Ok(changed) => {
+                if let Some(directory) = self.0.directory().filter(|_| changed) {
+                    debug!(revision = directory.revision, "directory read");
                 }
-                Err(error @ (Error::Io { .. } | Error::Json { .. } | Error::Format { .. })) => warn!("{error}"),
             }
+            Err(error @ (Error::Io { .. } | Error::Json { .. } | Error::Format { .. })) => warn!("{error}"),
         }
-        self.read.as_ref().map(|(_, directory)| directory)
+        self.0.directory()
     }
 }
 

@@ -5,8 +5,11 @@
 //! never leaves the file while the audit may still name it, it only becomes inactive: a flow that is
 //! reported after its user was removed must still be attributed to that user.
 //!
-//! The file is the only thing the two programs share besides the kernel. It is replaced as a whole by
-//! [`Directory::publish`], so a reader sees either the old or the new one.
+//! The file is the only thing the two programs share besides the kernel. It is replaced as a whole, so a reader sees
+//! either the old or the new one; single additions in between go to a tail beside it, see [`tail`].
+
+mod follower;
+pub mod tail;
 
 use std::{
     fs::{self, File},
@@ -18,8 +21,11 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// The format written by this version. A reader refuses any other.
-pub const FORMAT: u32 = 2;
+pub use self::follower::Follower;
+use self::tail::TailedFile;
+
+/// The format written by this version. Files of format 2, which have no tail, are read as well, and no others.
+pub const FORMAT: u32 = 3;
 
 /// Names of the ids that this gateway's kernel maps use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +107,53 @@ pub struct Subnet {
     pub active: bool,
 }
 
+/// What is added to a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addition {
+    /// Revision of the desired state that the directory belongs to with it.
+    pub revision: u64,
+    /// Peers that are new, and those of which something else is true now.
+    pub peers: Vec<Peer>,
+}
+
+/// The directory file, for the one process that writes it.
+#[derive(Debug)]
+pub struct DirectoryFile(TailedFile);
+
+impl DirectoryFile {
+    /// For the file at `path`. Nothing is read or written yet.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self(TailedFile::new(path))
+    }
+
+    /// Makes the file say what `directory` is, on disk when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the old content is then still in place, or the new one is.
+    pub fn publish(&mut self, directory: &Directory) -> Result<(), Error> {
+        let path = self.0.path().to_owned();
+        let content = directory.to_vec(&path)?;
+        self.0.replace(&content).map(|_| ()).map_err(|source| io_error(&path, source))
+    }
+
+    /// Adds to what the file says. A reader sees it when this returns; after a crash of the host the file may be without
+    /// it. False, and nothing done, if the directory has to be published instead.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the directory has to be published then.
+    pub fn append(&mut self, addition: &Addition) -> Result<bool, Error> {
+        self.0.append(addition, false).map_err(|source| io_error(self.0.path(), source))
+    }
+
+    /// Whether so much was added that it is time to publish the directory as a whole.
+    #[must_use]
+    pub fn has_long_tail(&self) -> bool {
+        self.0.has_long_tail()
+    }
+}
+
 /// Why a directory file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -121,7 +174,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// Written by another version of the agent.
-    #[error("{}: format {found}, this program reads format {FORMAT}; run agent and collector of the same version", path.display())]
+    #[error("{}: format {found}, this program reads formats up to {FORMAT}; run agent and collector of the same version", path.display())]
     Format {
         /// The file concerned.
         path: PathBuf,
@@ -136,13 +189,37 @@ impl Directory {
     /// # Errors
     /// See [`Error`]; the file may be absent while the agent has never run.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
+        let (content, additions) = tail::read(path).map_err(|source| io_error(path, source))?;
+        let mut directory = Self::parse(path, &content)?;
+        for addition in additions {
+            directory.add(addition);
+        }
+        Ok(directory)
+    }
+
+    fn parse(path: &Path, content: &[u8]) -> Result<Self, Error> {
         let json = |source| Error::Json { path: path.to_owned(), source };
-        let Header { format } = serde_json::from_slice(&bytes).map_err(json)?;
-        if format != FORMAT {
+        let Header { format } = serde_json::from_slice(content).map_err(json)?;
+        if !(2..=FORMAT).contains(&format) {
             return Err(Error::Format { path: path.to_owned(), found: format });
         }
-        serde_json::from_slice(&bytes).map_err(json)
+        Ok(Self { format: FORMAT, ..serde_json::from_slice(content).map_err(json)? })
+    }
+
+    fn to_vec(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        let mut content = serde_json::to_vec(self).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        content.push(b'\n');
+        Ok(content)
+    }
+
+    fn add(&mut self, addition: Addition) {
+        self.revision = addition.revision;
+        for peer in addition.peers {
+            match self.peers.binary_search_by_key(&peer.id, |peer| peer.id) {
+                Ok(at) => self.peers[at] = peer,
+                Err(at) => self.peers.insert(at, peer),
+            }
+        }
     }
 
     /// Replaces the file at `path` by this directory, on disk when it returns.
@@ -150,8 +227,7 @@ impl Directory {
     /// # Errors
     /// [`Error::Io`]; the old file is then still in place.
     pub fn publish(&self, path: &Path) -> Result<(), Error> {
-        let bytes = serde_json::to_vec_pretty(self).map_err(|source| Error::Json { path: path.to_owned(), source })?;
-        replace(path, &bytes).map_err(|source| io_error(path, source))
+        DirectoryFile::new(path).publish(self)
     }
 
     /// The peer with this id.
@@ -193,6 +269,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
+    sync_folder_of(path)
+}
+
+/// Has the names of files in the folder of `path` be on disk.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         _ => File::open(".")?.sync_all(),
@@ -227,6 +308,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_a_version_without_a_tail_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("directory.json");
+        let old = serde_json::to_vec_pretty(&Directory { format: 2, ..example() }).unwrap();
+        fs::write(&path, old).unwrap();
+        assert_eq!(Directory::read(&path).unwrap(), example());
+    }
+
+    #[test]
     fn ids_and_virtual_addresses_lead_to_their_entries() {
         let directory = example();
         assert_eq!(directory.peer(9).map(|peer| peer.user.as_str()), Some("user-a"));
@@ -245,7 +335,7 @@ mod tests {
         assert_eq!(towards("2001:db8:1::77"), "fd76:706e:6777::2");
     }
 
-    fn example() -> Directory {
+    pub(crate) fn example() -> Directory {
         Directory {
             format: FORMAT,
             revision: 3,
