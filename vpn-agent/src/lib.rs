@@ -32,6 +32,7 @@ pub mod moment;
 #[cfg(test)]
 mod namespace;
 pub mod offer;
+pub mod overview;
 pub mod pick;
 pub mod place;
 pub mod policy;

@@ -2,7 +2,7 @@
 
 mod differences;
 mod kernel;
-mod table;
+pub(crate) mod table;
 mod text;
 
 use std::{
