@@ -53,7 +53,7 @@ pub(super) struct Dial {
 }
 
 /// What came of a look-up.
-pub(super) struct Found {
+pub(crate) struct Found {
     plant: PlantId,
     endpoint: Endpoint,
     addresses: io::Result<Vec<SocketAddr>>,

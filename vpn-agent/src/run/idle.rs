@@ -8,7 +8,7 @@ use super::{Error, Host, dial::Found, pulse::Sign, reconcile::Observed};
 use crate::id::PlantId;
 
 /// What there was to do.
-pub(super) enum Idle {
+pub(crate) enum Idle {
     /// Something was removed.
     Removed,
     /// A piece of the kernel was read, to be compared with what it shall be.

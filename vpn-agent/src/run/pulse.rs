@@ -51,7 +51,7 @@ struct Seen {
 }
 
 /// How an uplink was found.
-pub(super) enum Sign {
+pub(crate) enum Sign {
     /// The site's end of a tunnel.
     Peer(Peer),
     /// Whether an Ethernet interface has its carrier.
