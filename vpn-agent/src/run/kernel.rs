@@ -1,6 +1,6 @@
 //! This host as what has to follow the desired state.
 
-use super::{Error, Host, reconcile::Observed};
+use super::{Error, Host, idle::Idle};
 use crate::{
     addressing::{self, Allocations},
     change::Touched,
@@ -12,7 +12,7 @@ use crate::{
 
 impl Kernel for Host {
     type Error = Error;
-    type Observed = Result<Observed, Error>;
+    type Observed = Idle;
 
     fn check(&self, state: &State, touched: &Touched) -> Result<(), Problems> {
         let checked = match touched {
@@ -46,12 +46,12 @@ impl Kernel for Host {
         Self::is_detached(self)
     }
 
-    async fn idle(&mut self) -> Option<Result<Observed, Error>> {
-        Self::idle(self).await
+    async fn idle(&mut self) -> Option<Idle> {
+        Some(Self::idle(self).await)
     }
 
-    async fn reconcile(&mut self, observed: Result<Observed, Error>) -> bool {
-        Self::reconcile(self, observed).await
+    async fn reconcile(&mut self, observed: Idle) -> bool {
+        self.attend(observed).await
     }
 
     fn allocations(&self) -> &Allocations {
