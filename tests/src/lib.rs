@@ -1,6 +1,7 @@
 //! What the tests and the demo of the VPN gateway share.
 
 pub mod accounts;
+pub mod api;
 pub mod audit;
 pub mod background;
 pub mod by_hand;
@@ -12,6 +13,7 @@ pub mod demo;
 pub mod device;
 pub mod download;
 pub mod first_plant;
+pub mod flips;
 pub mod gate;
 pub mod gateway;
 pub mod interfaces;
@@ -26,6 +28,7 @@ pub mod pins;
 pub mod random;
 pub mod records;
 pub mod regions;
+pub mod revoke;
 pub mod scenario;
 pub mod skip;
 pub mod steps;
