@@ -7,7 +7,6 @@ mod text;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
@@ -24,6 +23,7 @@ use crate::{
     datapath::read::FillLevel,
     key::PublicKey,
     repairs::{Repair, Repairs},
+    source,
     state::{State, Uplink},
     wireguard::{Error, Peer},
 };
@@ -258,13 +258,13 @@ impl Files {
             Ok(repairs) => files.repairs = repairs,
             Err(error) => files.problems.push(error.to_string()),
         }
-        let name = config.state.display();
-        match fs::read(&config.state) {
-            Ok(text) => match State::parse(&text) {
-                Ok(state) => files.state = Some(state),
-                Err(found) => files.problems.extend(found.list().iter().map(|problem| format!("{name}: {problem}"))),
-            },
-            Err(error) => files.problems.push(format!("{name}: {error}")),
+        match source::current(config) {
+            Ok(state) => files.state = Some(state),
+            Err(source::Error::Content { path, problems }) => {
+                let name = path.display();
+                files.problems.extend(problems.list().iter().map(|problem| format!("{name}: {problem}")));
+            }
+            Err(error) => files.problems.push(error.to_string()),
         }
         files
     }

@@ -86,14 +86,14 @@ enum Part {
 }
 
 /// What was read for a piece; what is read at once where it is compared is not here.
-pub(super) enum Observed {
+pub(crate) enum Observed {
     Users(Option<Observation>, Vec<Ipv4Net>),
     Plants(Vec<(PlantId, Option<Observation>)>),
     Maps,
 }
 
 /// An interface of ours as it is.
-pub(super) struct Observation {
+pub(crate) struct Observation {
     seen: Seen,
     /// `None` for a borrowed one.
     device: Option<Device>,
