@@ -43,8 +43,8 @@ impl Server {
     #[must_use]
     pub fn shell(&self, user: &Namespace, device: Ipv4Addr, line: &str) -> Command {
         let mut client = user.command("dbclient");
-        // With a terminal, and whatever the host's key is: nobody has seen it before.
-        client.args(["-t", "-y", "-y", "-i"]).arg(&self.key).arg(format!("root@{device}")).arg(line);
+        // Whatever the host's key is: nobody has seen it before.
+        client.args(["-y", "-y", "-i"]).arg(&self.key).arg(format!("root@{device}")).arg(line);
         client
     }
 }
