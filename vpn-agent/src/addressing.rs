@@ -390,20 +390,33 @@ impl Allocations {
     /// # Errors
     /// [`Error::OtherOwner`], [`Error::OtherOperator`].
     pub fn check_owners(&self, state: &State) -> Result<(), Error> {
-        for (id, certificate) in &state.certificates {
-            if let Some(peer) = self.peers.get(id)
-                && peer.owner != certificate.owner.holder()
-            {
-                let (before, now) = (peer.owner.clone(), certificate.owner.holder());
-                return Err(Error::OtherOwner { certificate: id.clone(), before, now });
-            }
-        }
+        self.check_owners_of(state, state.certificates.keys())?;
         for (id, plant) in &state.plants {
             if let Some(given) = self.plants.get(id)
                 && given.operator != plant.organisation
             {
                 let (before, now) = (given.operator.clone(), plant.organisation.clone());
                 return Err(Error::OtherOperator { plant: id.clone(), before, now });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that none of these certificates has changed hands.
+    ///
+    /// # Errors
+    /// [`Error::OtherOwner`].
+    pub fn check_owners_of<'c>(
+        &self,
+        state: &State,
+        certificates: impl IntoIterator<Item = &'c CertificateId>,
+    ) -> Result<(), Error> {
+        for id in certificates {
+            if let Some((peer, certificate)) = self.peers.get(id).zip(state.certificates.get(id))
+                && peer.owner != certificate.owner.holder()
+            {
+                let (before, now) = (peer.owner.clone(), certificate.owner.holder());
+                return Err(Error::OtherOwner { certificate: id.clone(), before, now });
             }
         }
         Ok(())

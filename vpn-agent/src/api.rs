@@ -6,10 +6,14 @@
 
 mod answer;
 mod asked;
+mod certificates;
+mod changes;
 pub(crate) mod connection;
 mod endpoint;
 mod failure;
+mod health;
 mod openapi;
+mod routes;
 mod state;
 mod status;
 mod tls;
@@ -89,6 +93,8 @@ struct App {
     body_max: usize,
     /// For whole states, of which one is read at a time.
     whole_states: Arc<Semaphore>,
+    /// For looks at the kernel, of which there is one at a time.
+    health: Arc<Semaphore>,
     /// The OpenAPI document.
     document: Arc<Value>,
 }
@@ -100,6 +106,7 @@ pub fn routes(control: Handle, config: &Config) -> Router {
         control,
         body_max: config.body_max_bytes as usize,
         whole_states: Arc::new(Semaphore::new(1)),
+        health: Arc::new(Semaphore::new(1)),
         document: Arc::new(openapi::document(&endpoints)),
     };
     endpoint::router(endpoints)
@@ -119,7 +126,15 @@ fn endpoints() -> Vec<Endpoint> {
         "Every call, in the format OpenAPI 3.1.",
     )
     .answers::<Value>(200, "The document.", &json!({"openapi": "3.1.0"}));
-    state::endpoints().into_iter().chain(status::endpoints()).chain([document]).collect()
+    state::endpoints()
+        .into_iter()
+        .chain(changes::endpoints())
+        .chain(certificates::endpoints())
+        .chain(routes::endpoints())
+        .chain(status::endpoints())
+        .chain(health::endpoints())
+        .chain([document])
+        .collect()
 }
 
 /// Takes calls until it is dropped.

@@ -505,6 +505,12 @@ impl Config {
         self.state_dir.join("repairs.json")
     }
 
+    /// The file that says which uplinks are alive.
+    #[must_use]
+    pub fn uplinks_file(&self) -> PathBuf {
+        self.state_dir.join("uplinks.json")
+    }
+
     /// The file that a running agent holds locked.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {

@@ -24,6 +24,7 @@ pub use self::request::{Call, Condition, Given, Handle, Outcome, Refusal};
 use crate::{
     actor::Origin,
     addressing::Allocations,
+    change::Touched,
     config::{Config, Source},
     control_log::{self, ControlLog},
     id::PlantId,
@@ -89,8 +90,8 @@ pub(crate) trait Kernel {
     /// What may be seen of the kernel when nothing else is to do.
     type Observed;
 
-    /// Checks that `state` can be had on this gateway; touches nothing.
-    fn check(&self, state: &State) -> Result<(), Problems>;
+    /// Checks that `state`, of which so much is new, can be had on this gateway; touches nothing.
+    fn check(&self, state: &State, touched: &Touched) -> Result<(), Problems>;
 
     /// Makes the kernel do what `state` wants. Returns the plants that nothing leads to, and why.
     async fn apply(&mut self, state: &State) -> Result<Vec<(PlantId, Self::Error)>, Self::Error>;
@@ -232,6 +233,7 @@ impl<K: Kernel> Control<K> {
     async fn serve(&mut self, request: Request) {
         match request {
             Request::Replace(call, given, answer) => drop(answer.send(self.replace(call, *given).await)),
+            Request::Change(call, changes, answer) => drop(answer.send(self.change(call, changes).await)),
             Request::Pulled(actor, given, answer) => drop(answer.send(self.pulled(actor, *given).await)),
             Request::PullFailed(why) => self.progress.source = why,
             Request::Look(look) => look(&self.view()),

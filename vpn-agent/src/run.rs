@@ -16,7 +16,10 @@
 //!    back.
 
 mod audit;
+mod dial;
+mod idle;
 mod kernel;
+mod pulse;
 mod reconcile;
 mod removal;
 #[cfg(test)]
@@ -26,7 +29,7 @@ mod uplinks;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, File, TryLockError},
-    future, io,
+    io,
     net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -37,16 +40,13 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+    task::JoinSet,
+    time::Instant,
 };
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
-use self::{
-    reconcile::{Observed, Round},
-    removal::Removal,
-    uplinks::Uplink,
-};
+use self::{dial::Found, pulse::Pulse, reconcile::Round, removal::Removal, uplinks::Uplink};
 use crate::{
     addressing::{self, Allocations},
     api,
@@ -138,9 +138,6 @@ pub enum Error {
         /// Its name.
         interface: String,
     },
-    /// A plant's uplink is of a kind that this version cannot make yet.
-    #[error("uplinks of the kind `dial` are not possible yet; use one of the kind `host` or `interface`")]
-    NoDial,
     /// The file of the borrowed interfaces cannot be used.
     #[error(transparent)]
     Borrowed(#[from] borrowed::Error),
@@ -240,6 +237,9 @@ pub struct Host {
     content: Option<Content>,
     round: Round,
     repairs: Repairs,
+    pulse: Pulse,
+    /// Names of endpoints that are being looked up.
+    look_ups: JoinSet<Found>,
     removals: VecDeque<Removal>,
     /// No removal before this, after one that failed.
     removals_from: Instant,
@@ -292,6 +292,8 @@ impl Host {
             content: None,
             round,
             repairs,
+            pulse: Pulse::new(),
+            look_ups: JoinSet::new(),
             removals: VecDeque::new(),
             removals_from: Instant::now(),
             detached_known: false,
@@ -319,6 +321,7 @@ impl Host {
         directory(state, &self.allocations, &self.config).publish(&self.config.directory_file())?;
 
         let failed = self.raise_plants(state).await;
+        self.pulse.expect(state, &self.config.region, &failed);
         self.fill(state, &policy)?;
         self.put_users(state).await?;
         self.retire_plants(state).await?;
@@ -380,23 +383,6 @@ impl Host {
             self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.sizes())?;
         }
         Ok(())
-    }
-
-    /// What waits until nothing else is to do: the next removal, or the next look at the kernel, which is returned. May be
-    /// cancelled.
-    async fn idle(&mut self) -> Option<Result<Observed, Error>> {
-        let observe_at = self.observation_due();
-        let remove_at = self.has_removals().then_some(self.removals_from);
-        match [observe_at, remove_at].into_iter().flatten().min() {
-            Some(due) => sleep_until(due).await,
-            None => future::pending().await,
-        }
-        // Removals can be many, and have no pause between them.
-        if observe_at.is_some_and(|at| at <= Instant::now()) {
-            return Some(self.observe().await);
-        }
-        self.remove_next().await;
-        None
     }
 
     /// Writes new allocations to disk, where they must be before they are used.

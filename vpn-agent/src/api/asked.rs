@@ -14,6 +14,7 @@ use super::failure::Failure;
 use crate::{
     actor::Actor,
     control::{Call, Condition},
+    problem::{Problem, Problems},
     version::Version,
 };
 
@@ -90,4 +91,22 @@ fn is_too_large(error: &axum::Error) -> bool {
         source = error.source();
     }
     false
+}
+
+/// A record of JSON whose fields are named below `path`.
+pub(super) fn record<T: DeserializeOwned>(path: &str, text: &[u8]) -> Result<T, Problems> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer);
+    let parsed = parsed.map_err(|error| {
+        let inner = error.path().to_string();
+        let path = match (path, inner.as_str()) {
+            (path, ".") => path.to_owned(),
+            ("", inner) => inner.to_owned(),
+            (path, inner) => format!("{path}.{inner}"),
+        };
+        Problem { path, message: error.inner().to_string() }
+    })?;
+    let rest = deserializer.end();
+    rest.map_err(|error| Problem { path: path.to_owned(), message: error.to_string() })?;
+    Ok(parsed)
 }

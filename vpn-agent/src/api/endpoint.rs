@@ -29,10 +29,13 @@ pub(super) struct Endpoint {
 pub(super) enum Method {
     Get,
     Put,
+    Post,
+    Delete,
 }
 
 /// What can be said in the path, the query or a header.
 pub(super) struct Parameter {
+    pub is_required: bool,
     pub name: &'static str,
     pub place: &'static str,
     pub description: &'static str,
@@ -61,6 +64,8 @@ impl Method {
         match self {
             Self::Get => "get",
             Self::Put => "put",
+            Self::Post => "post",
+            Self::Delete => "delete",
         }
     }
 
@@ -68,6 +73,8 @@ impl Method {
         match self {
             Self::Get => MethodFilter::GET,
             Self::Put => MethodFilter::PUT,
+            Self::Post => MethodFilter::POST,
+            Self::Delete => MethodFilter::DELETE,
         }
     }
 }
@@ -94,12 +101,35 @@ impl Endpoint {
 
     /// Can be told in the query.
     pub fn query(self, name: &'static str, description: &'static str, schema: Value, example: &'static str) -> Self {
-        self.parameter(Parameter { name, place: "query", description, schema, example })
+        self.parameter(Parameter { is_required: false, name, place: "query", description, schema, example })
+    }
+
+    /// Must be told in the query.
+    pub fn required_query(
+        self,
+        name: &'static str,
+        description: &'static str,
+        schema: Value,
+        example: &'static str,
+    ) -> Self {
+        self.parameter(Parameter { is_required: true, name, place: "query", description, schema, example })
+    }
+
+    /// Is part of the path.
+    pub fn part(self, name: &'static str, description: &'static str, schema: Value, example: &'static str) -> Self {
+        self.parameter(Parameter { is_required: true, name, place: "path", description, schema, example })
     }
 
     /// Can be told in a header.
     pub fn header(self, name: &'static str, description: &'static str, example: &'static str) -> Self {
-        self.parameter(Parameter { name, place: "header", description, schema: json!({"type": "string"}), example })
+        self.parameter(Parameter {
+            is_required: false,
+            name,
+            place: "header",
+            description,
+            schema: json!({"type": "string"}),
+            example,
+        })
     }
 
     fn parameter(mut self, parameter: Parameter) -> Self {

@@ -39,6 +39,11 @@ impl Failure {
         Self { status, body: Body { error: error.to_string(), problems: Vec::new() }, in_force: None }
     }
 
+    /// What went wrong.
+    pub fn error(self) -> String {
+        self.body.error
+    }
+
     /// One that is about a field of the query or the path.
     pub fn of_field(status: StatusCode, path: &str, message: impl ToString) -> Self {
         let problem = Problem { path: path.to_owned(), message: message.to_string() };

@@ -82,7 +82,7 @@ fn parameter(parameter: &Parameter) -> Value {
     json!({
         "name": parameter.name,
         "in": parameter.place,
-        "required": parameter.place == "path",
+        "required": parameter.is_required,
         "description": parameter.description,
         "schema": parameter.schema,
         "example": example(parameter),

@@ -2,6 +2,7 @@
 //! OpenAPI document.
 
 mod calls;
+mod changes;
 mod document;
 pub(crate) mod transport;
 
@@ -27,10 +28,12 @@ use tokio::{
 use super::{Server, endpoints, openapi, routes};
 use crate::{
     addressing::Allocations,
+    change::Touched,
     config::Config,
     control::{Control, Handle, Kernel},
     example,
     id::PlantId,
+    key::PrivateKey,
     problem::{Problem, Problems},
     pull::Puller,
     state::State,
@@ -53,13 +56,14 @@ pub(crate) struct Memory {
 struct Fake {
     memory: Arc<Mutex<Memory>>,
     allocations: Allocations,
+    config: Option<Arc<Config>>,
 }
 
 impl Kernel for Fake {
     type Error = String;
     type Observed = ();
 
-    fn check(&self, state: &State) -> Result<(), Problems> {
+    fn check(&self, state: &State, _: &Touched) -> Result<(), Problems> {
         let refused = self.memory.lock().unwrap().refused == Some(state.revision);
         let problem = Problem { path: "pools.tunnel".to_owned(), message: "does not fit".to_owned() };
         Problems::none_of(if refused { vec![problem] } else { Vec::new() })
@@ -70,6 +74,7 @@ impl Kernel for Fake {
         if let Some(why) = &memory.broken {
             return Err(why.clone());
         }
+        self.allocations = self.allocations.extended(state, self.config.as_ref().unwrap()).unwrap();
         memory.applied.push(state.revision);
         Ok(memory.no_north.iter().map(|why| ("north".parse().unwrap(), why.clone())).collect())
     }
@@ -146,12 +151,14 @@ impl Agent {
     pub(crate) async fn start_in(folder: Arc<TempDir>, more: &str) -> Self {
         let path = folder.path().display().to_string();
         let api = if more.contains("[api]") { String::new() } else { format!("[api]\nsocket = '{path}/api.sock'\n") };
+        PrivateKey::read_or_create(&folder.path().join("users.key")).unwrap();
         let text = format!(
-            "gateway = 'gateway-1'\nregion = 'eu'\nstate_dir = '{path}'\n{}\n[users]\nprivate_key_file = '/x'\n{api}",
+            "gateway = 'gateway-1'\nregion = 'eu'\nstate_dir = '{path}'\nusers.private_key_file = '{path}/users.key'\n\
+             users.endpoint = 'gateway.example:51820'\n{}\n{api}",
             more.replace("FOLDER", &path)
         );
         let config = Arc::new(Config::parse(&text).unwrap_or_else(|problems| panic!("{problems}\n{text}")));
-        let fake = Fake::default();
+        let fake = Fake { config: Some(config.clone()), ..Fake::default() };
         let memory = fake.memory.clone();
         let (mut control, handle) = Control::open(config.clone(), fake).unwrap();
         let api = config.api.clone().unwrap();
@@ -187,6 +194,10 @@ impl Agent {
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
         self.call("PUT", path, &[], Some(body)).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call("POST", path, &[], Some(body)).await
     }
 
     async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {

@@ -3,19 +3,21 @@
 use std::io;
 
 use jiff::Timestamp;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 use tracing::error;
 
 use super::{Call, Control, Desired, Given, Kernel, Outcome, Refusal};
 use crate::{
     actor::{Actor, Origin, Way},
+    change::{Change, Changed, Touched},
     config::Source,
     control_log::{self, Accepted},
     difference::Difference,
     portrait::Portrait,
     problem::{Problem, Problems},
     state::State,
+    store::{self, journal::Entry},
     terms::Terms,
     version::Version,
 };
@@ -43,7 +45,7 @@ impl<K: Kernel> Control<K> {
                 return Err(Refusal::NotNewer { revision: version.revision, in_force: desired.version.clone() });
             }
         }
-        self.kernel.check(&state)?;
+        self.kernel.check(&state, &Touched::All)?;
         let difference = self.difference_to(&state);
         if dry_run {
             return Ok(Outcome::planned(version, difference));
@@ -53,6 +55,46 @@ impl<K: Kernel> Control<K> {
         }
         self.enforce(Desired { state, version: version.clone(), origin }, difference.clone());
         self.apply().await;
+        Ok(self.outcome(version, Some(difference)))
+    }
+
+    /// Single changes by a call.
+    pub(super) async fn change(&mut self, call: Call, changes: Vec<Change>) -> Result<Outcome, Refusal> {
+        self.check_writable()?;
+        self.check_expected(&call)?;
+        let terms = self.terms();
+        let Some(Desired { state, version: before, .. }) = &mut self.desired else { return Err(Refusal::NoState) };
+        let before = before.clone();
+        if changes.is_empty() {
+            return Ok(self.outcome(before, None));
+        }
+
+        // Made, looked at, and unmade: what was there before can only be seen once it is known what is touched.
+        let Changed { touched, undo } = state.change(&changes)?;
+        let checked = self.kernel.check(state, &touched);
+        let after = portrait(state, &terms, &touched);
+        state.undo(undo);
+        checked?;
+        let difference = Difference::between(&portrait(state, &terms, &touched), &after);
+        drop(after);
+
+        let listed = serde_json::to_vec(&changes).map_err(store::Error::Json)?;
+        let version = before.after(&listed);
+        if call.dry_run {
+            return Ok(Outcome::planned(version, difference));
+        }
+        let raw = changes.iter().map(to_raw_value).collect::<Result<Vec<_>, _>>().map_err(store::Error::Json)?;
+        let origin = Origin::now(call.actor, Way::Api);
+        let Changed { touched, undo } = state.change(&changes)?;
+        if let Some(store) = &mut self.store
+            && let Err(error) = store.append(Entry { version: version.clone(), origin: origin.clone(), changes })
+        {
+            state.undo(undo);
+            return Err(error.into());
+        }
+        self.set_version(version.clone(), origin.clone());
+        self.record(origin, Some(before.revision), version.clone(), raw, difference.clone());
+        self.follow(&touched).await;
         Ok(self.outcome(version, Some(difference)))
     }
 
@@ -70,7 +112,8 @@ impl<K: Kernel> Control<K> {
             Ok(text) => text,
             Err(source) => return failed(self, &[format!("{source}; nothing is changed")]),
         };
-        let checked = Given::parse(&text).and_then(|given| self.kernel.check(&given.state).map(|()| given));
+        let checked =
+            Given::parse(&text).and_then(|given| self.kernel.check(&given.state, &Touched::All).map(|()| given));
         let Given { state, version, .. } = match checked {
             Ok(given) => given,
             Err(problems) => {
@@ -131,6 +174,12 @@ impl<K: Kernel> Control<K> {
         self.record(origin, before, version, vec![control_log::put_state()], difference);
     }
 
+    fn set_version(&mut self, version: Version, origin: Origin) {
+        if let Some(desired) = &mut self.desired {
+            (desired.version, desired.origin) = (version, origin);
+        }
+    }
+
     fn record(
         &mut self,
         origin: Origin,
@@ -140,6 +189,11 @@ impl<K: Kernel> Control<K> {
         difference: Difference,
     ) {
         self.log.add(Accepted { origin, revision_before, version, changes, difference: Some(difference) });
+    }
+
+    /// Makes the kernel follow a change that touches so much.
+    async fn follow(&mut self, _touched: &Touched) {
+        self.apply().await;
     }
 
     /// What is in force now, and how far the kernel is.
@@ -169,5 +223,13 @@ impl TryFrom<State> for Given {
             .map_err(|error| Problems::from(Problem { path: String::new(), message: error.to_string() }))?;
         let version = Version::of_document(state.revision, &document);
         Ok(Self { state, document, version })
+    }
+}
+
+/// Of what a change touches.
+fn portrait(state: &State, terms: &Terms, touched: &Touched) -> Portrait {
+    match touched {
+        Touched::Certificates(certificates) => Portrait::of_certificates(state, terms, certificates),
+        Touched::All => Portrait::of(state, terms),
     }
 }

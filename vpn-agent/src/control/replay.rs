@@ -7,7 +7,7 @@ use crate::{
     config::Config,
     control_log::{Accepted, ControlLog, put_state},
     difference::Difference,
-    problem::{Problem, Problems},
+    problem::Problems,
     state::State,
     store::{Contents, SNAPSHOT, journal},
 };
@@ -22,12 +22,13 @@ pub(crate) fn replay(config: &Config, contents: Contents) -> Result<Desired, Err
         move |problems: Problems| Error::Stored { path, revision, problems }
     };
     let Contents { snapshot, document, entries } = contents;
-    let state = State::parse(&document).map_err(stored(SNAPSHOT, snapshot.version.revision))?;
-    if let Some(entry) = entries.first() {
-        let problem = Problem { path: "changes".to_owned(), message: "are not known".to_owned() };
-        return Err(stored(journal::NAME, entry.version.revision)(problem.into()));
+    let mut state = State::parse(&document).map_err(stored(SNAPSHOT, snapshot.version.revision))?;
+    let (mut version, mut origin) = (snapshot.version, snapshot.origin);
+    for entry in entries {
+        state.change(&entry.changes).map_err(stored(journal::NAME, entry.version.revision))?;
+        (version, origin) = (entry.version, entry.origin);
     }
-    Ok(Desired { state, version: snapshot.version, origin: snapshot.origin })
+    Ok(Desired { state, version, origin })
 }
 
 /// Records what was accepted just before a crash, and of which there is no event yet.

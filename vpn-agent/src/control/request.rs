@@ -3,7 +3,10 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::View;
-use crate::{actor::Actor, difference::Difference, id::PlantId, problem::Problems, state::State, version::Version};
+use crate::{
+    actor::Actor, change::Change, difference::Difference, id::PlantId, problem::Problems, state::State,
+    version::Version,
+};
 
 /// Who asks for a change, and on which terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +126,8 @@ type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 pub(super) enum Request {
     /// A whole state in the place of what there is.
     Replace(Call, Box<Given>, Answer<Outcome>),
+    /// Single changes.
+    Change(Call, Vec<Change>, Answer<Outcome>),
     /// A whole state from where the agent has looked by itself.
     Pulled(Actor, Box<Given>, Answer<Outcome>),
     /// What is wrong there, or that nothing is any more.
@@ -146,6 +151,14 @@ impl Handle {
     /// See [`Refusal`].
     pub async fn replace(&self, call: Call, given: Box<Given>) -> Result<Outcome, Refusal> {
         self.ask(|answer| Request::Replace(call, given, answer)).await
+    }
+
+    /// Makes single changes, all or none.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn change(&self, call: Call, changes: Vec<Change>) -> Result<Outcome, Refusal> {
+        self.ask(|answer| Request::Change(call, changes, answer)).await
     }
 
     /// Puts a state in force that `actor` serves, if it is newer.

@@ -1,8 +1,9 @@
 //! This host as what has to follow the desired state.
 
-use super::{Error, Host, reconcile::Observed};
+use super::{Error, Host, idle::Idle};
 use crate::{
     addressing::{self, Allocations},
+    change::Touched,
     control::Kernel,
     id::PlantId,
     problem::{Problem, Problems},
@@ -11,11 +12,17 @@ use crate::{
 
 impl Kernel for Host {
     type Error = Error;
-    type Observed = Result<Observed, Error>;
+    type Observed = Idle;
 
-    fn check(&self, state: &State) -> Result<(), Problems> {
-        self.config.check_state(state)?;
-        self.allocations.check_owners(state).map_err(|error: addressing::Error| {
+    fn check(&self, state: &State, touched: &Touched) -> Result<(), Problems> {
+        let checked = match touched {
+            Touched::All => {
+                self.config.check_state(state)?;
+                self.allocations.check_owners(state)
+            }
+            Touched::Certificates(certificates) => self.allocations.check_owners_of(state, certificates),
+        };
+        checked.map_err(|error: addressing::Error| {
             let message = error.to_string();
             // These begin with the list that they are about.
             let (path, message) = message.split_once(": ").unwrap_or(("", &message));
@@ -39,12 +46,12 @@ impl Kernel for Host {
         Self::is_detached(self)
     }
 
-    async fn idle(&mut self) -> Option<Result<Observed, Error>> {
-        Self::idle(self).await
+    async fn idle(&mut self) -> Option<Idle> {
+        Some(Self::idle(self).await)
     }
 
-    async fn reconcile(&mut self, observed: Result<Observed, Error>) -> bool {
-        Self::reconcile(self, observed).await
+    async fn reconcile(&mut self, observed: Idle) -> bool {
+        self.attend(observed).await
     }
 
     fn allocations(&self) -> &Allocations {

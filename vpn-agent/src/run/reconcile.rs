@@ -40,6 +40,7 @@ use crate::{
     forwarding,
     id::PlantId,
     key::PublicKey,
+    moment::whole_seconds,
     repairs::Repair,
     wireguard::{AllowedIps, Device, Link},
 };
@@ -254,14 +255,14 @@ impl Host {
         let Some(uplink) = self.plants.get(id) else { return false };
         let mut findings = audit::interface(&uplink.link, observation.as_ref().map(|of| &of.seen), self.is_detached());
         let device = observation.as_ref().and_then(|of| of.device.as_ref());
-        if let (Some(device), Kind::WireGuard { public_key, allowed_ips, own, listen_port }) = (device, &uplink.kind) {
+        if let (Some(device), Kind::WireGuard { site, own, listen_port }) = (device, &uplink.kind) {
             let shall = Tunnel {
                 link: &uplink.link,
                 public_key: *own,
-                listen_port: Some(*listen_port),
-                peers: &BTreeMap::from([(*public_key, allowed_ips.clone())]),
+                listen_port: *listen_port,
+                peers: &BTreeMap::from([(site.public_key, site.allowed_ips.clone())]),
                 leaving: &self.leaving(&uplink.link),
-                keepalive: 0,
+                keepalive: site.keepalive(),
             };
             findings.extend(audit::device(&shall, device));
         }
@@ -270,9 +271,9 @@ impl Host {
         }
         let before = (uplink.link.ifindex, uplink.link.mtu);
         let repaired = match &uplink.kind {
-            Kind::WireGuard { public_key, allowed_ips, .. } => {
-                let (public_key, allowed_ips) = (*public_key, allowed_ips.clone());
-                self.raise_tunnel(id, public_key, &allowed_ips).await
+            Kind::WireGuard { site, .. } => {
+                let site = site.clone();
+                self.raise_tunnel(id, site).await
             }
             Kind::Borrowed => {
                 let name = uplink.link.name.clone();
@@ -387,8 +388,7 @@ impl Host {
                 Some(error) => format!("not repaired: {error}"),
             };
             warn!("{what}: something else has changed it: {found}; {made}");
-            let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
-            self.repairs.push(Repair { at: now, what, found, made });
+            self.repairs.push(Repair { at: whole_seconds(Timestamp::now()), what, found, made });
         }
         if let Err(error) = self.repairs.write(&self.config.repairs_file()) {
             warn!("{error}");
