@@ -10,6 +10,7 @@
 pub mod actor;
 pub mod addressing;
 pub mod borrowed;
+pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod content;
@@ -18,6 +19,7 @@ pub mod datapath;
 pub mod directory;
 pub mod document;
 pub mod endpoint;
+pub mod enforcement;
 #[cfg(test)]
 mod example;
 pub mod forwarding;

@@ -51,8 +51,8 @@ use crate::{
     borrowed::{self, Borrowed},
     config::{Config, PLANT_INTERFACE_PREFIX},
     content,
-    datapath::{self, Datapath, fill::Content, read::Maps as _, withdraw::Withdrawn},
-    directory::directory,
+    datapath::{self, Datapath, fill::Content},
+    enforcement::{self, Enforcement, Records},
     forwarding,
     id::PlantId,
     key::{KeyFileError, PrivateKey, PublicKey},
@@ -61,7 +61,6 @@ use crate::{
     problem::Problems,
     repairs::Repairs,
     state::{Certificate, State},
-    tables::{self, Tables},
     watch::StateFile,
     wireguard::{self, AllowedIps, Changes, Link, WireGuard},
 };
@@ -158,9 +157,9 @@ pub enum Error {
     /// The file of the allocations cannot be used.
     #[error(transparent)]
     Allocations(#[from] addressing::FileError),
-    /// The directory file cannot be written.
+    /// The maps cannot be brought to what they shall be.
     #[error(transparent)]
-    Directory(#[from] vpn_directory::Error),
+    Enforcement(#[from] enforcement::Error),
     /// A private key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -305,6 +304,7 @@ pub struct Host {
     wireguard: WireGuard,
     datapath: Datapath,
     allocations: Allocations,
+    records: Records,
     /// The users' interface, once it is up and has what it shall have.
     users: Option<Link>,
     /// The public key of the users' interface, once it has one.
@@ -355,6 +355,7 @@ impl Host {
         }
         let lock = lock(&config.lock_file())?;
         let allocations = Allocations::read(&config.allocations_file())?;
+        let records = Records::new(&config);
         let borrowed = Borrowed::read(&config.borrowed_file())?;
         let datapath = Datapath::open(&config.datapath.pin_dir, &config.sizes())?;
         let round = Round::new(config.reconcile_seconds);
@@ -367,6 +368,7 @@ impl Host {
             wireguard: WireGuard::open()?,
             datapath,
             allocations,
+            records,
             users: None,
             users_public: None,
             user_peers: None,
@@ -398,14 +400,14 @@ impl Host {
         let policy = Policy::compile(state, &self.config.terms(Timestamp::now()));
 
         self.content = None;
-        self.withdraw(state, &policy)?;
+        self.enforcement().withdraw(state, &policy)?;
         self.raise_users().await?;
         self.put_users(state).await?;
-        self.remember(self.allocations.extended(state, &self.config)?)?;
-        directory(state, &self.allocations, &self.config).publish(&self.config.directory_file())?;
+        self.enforcement().give(state)?;
 
         let failed = self.raise_plants(state).await;
-        self.fill(state, &policy)?;
+        let uplinks = self.uplinks();
+        self.content = Some(self.enforcement().fill(state, &policy, &uplinks)?);
         self.put_users(state).await?;
         self.retire_plants(state).await?;
         Ok(failed)
@@ -462,6 +464,7 @@ impl Host {
         self.leftovers_known = false;
         self.content = None;
         self.datapath.forget_routes();
+        self.records.forget_kernel();
         if self.is_detached() {
             self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.sizes())?;
         }
@@ -483,11 +486,6 @@ impl Host {
         }
         self.remove_next().await;
         None
-    }
-
-    /// Writes new allocations to disk, where they must be before they are used.
-    fn remember(&mut self, next: Allocations) -> Result<(), Error> {
-        remember(&mut self.allocations, next, &self.config)
     }
 
     /// The users' interface, with the peers that it has.
@@ -533,33 +531,10 @@ impl Host {
         Ok(now)
     }
 
-    /// Step 2 in the maps.
-    fn withdraw(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
-        // What leads to a plant now may go on to do so; interfaces that are yet to be made are none of this step's.
-        let in_kernel = self.datapath.plants()?;
-        let by_number = in_kernel.iter().map(|(ifindex, plant)| (plant.id, tables::Uplink::of_entry(*ifindex, plant)));
-        let uplinks = tables::Uplink::by_plant(&self.allocations, &by_number.collect());
-        let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, &self.config.pools, policy, &uplinks)?;
-        let content = content::content(tables, &self.config, self.datapath.route_sets()?);
-        let Self { datapath, allocations, config, .. } = self;
-        let withdrawn = datapath.withdraw(&content, || remember(allocations, next, config))?;
-        if withdrawn != Withdrawn::default() {
-            let Withdrawn { removed, narrowed, cut_off } = &withdrawn;
-            info!(removed, narrowed, cut_off = cut_off.len(), "permissions taken away");
-        }
-        Ok(())
-    }
-
-    /// Step 5.
-    fn fill(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
-        let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, &self.config.pools, policy, &self.uplinks())?;
-        self.remember(next)?;
-        let content = content::content(tables, &self.config, self.datapath.route_sets()?);
-        self.datapath.fill(&content)?;
-        self.content = Some(content);
-        Ok(())
+    /// What writes the maps.
+    fn enforcement(&mut self) -> Enforcement<'_> {
+        let Self { config, datapath, allocations, records, .. } = self;
+        Enforcement { config, datapath, allocations, records }
     }
 
     /// Step 2 in WireGuard for certificates that have an address already, and step 6 for all; what goes is left to
@@ -600,15 +575,6 @@ impl Host {
         self.users = Some(users);
         Ok(())
     }
-}
-
-/// Writes new allocations to disk, where they must be before they are used.
-fn remember(allocations: &mut Allocations, next: Allocations, config: &Config) -> Result<(), Error> {
-    if next != *allocations {
-        next.write(&config.allocations_file())?;
-        *allocations = next;
-    }
-    Ok(())
 }
 
 /// The peers that the users' interface shall have: each certificate that has an address may use it in either family.
