@@ -150,6 +150,7 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         plants,
         pools,
         policy,
+        health,
         datapath,
         services,
     } = agent::Config::parse(least).unwrap();
@@ -157,6 +158,8 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
     let agent::Plants { listen_port_base, mtu: plants_mtu, endpoint: plants_endpoint } = plants;
     assert!(endpoint.is_none() && real_ranges.is_empty() && plants_endpoint.is_none());
     let agent::Pools { tunnel, source, virtual_, tunnel6, source6, virtual6 } = pools;
+    let agent::HealthConfig { place, probes } = health;
+    assert!(place.is_none() && probes.is_empty());
     let agent::PolicyConfig { route_roles } = policy;
     let agent::DatapathConfig {
         pin_dir,
@@ -196,6 +199,8 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         ("pools.tunnel6", tunnel6.to_string()),
         ("pools.source6", source6.to_string()),
         ("pools.virtual6", virtual6.to_string()),
+        ("health.place", String::new()),
+        ("health.probes", String::new()),
         ("policy.route_roles", route_roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         ("datapath.pin_dir", pin_dir.display().to_string()),
         ("datapath.peers_max", peers_max.to_string()),

@@ -401,17 +401,30 @@ impl Allocations {
         Ok(addition)
     }
 
+    /// [`Self::check_owners`] for some certificates.
+    ///
+    /// # Errors
+    /// [`Error::OtherOwner`].
+    pub fn check_owners_of<'c>(
+        &self,
+        state: &State,
+        certificates: impl IntoIterator<Item = &'c CertificateId>,
+    ) -> Result<(), Error> {
+        for id in certificates {
+            if let (Some(peer), Some(certificate)) = (self.peers.get(id), state.certificates.get(id)) {
+                check_owner(id, peer, certificate)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the certificates and plants of `state` belong to whom they have always belonged. A flow that lives
     /// through a change would be recorded under both owners.
     ///
     /// # Errors
     /// [`Error::OtherOwner`], [`Error::OtherOperator`].
     pub fn check_owners(&self, state: &State) -> Result<(), Error> {
-        for (id, certificate) in &state.certificates {
-            if let Some(peer) = self.peers.get(id) {
-                check_owner(id, peer, certificate)?;
-            }
-        }
+        self.check_owners_of(state, state.certificates.keys())?;
         for (id, plant) in &state.plants {
             if let Some(given) = self.plants.get(id)
                 && given.operator != plant.organisation

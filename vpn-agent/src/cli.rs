@@ -92,6 +92,26 @@ pub enum Command {
     Profile(Profile),
     /// Print the configuration of a plant's WireGuard router
     SiteConfig(SiteConfig),
+    /// Print what this gateway publishes of itself as JSON: health, load, and how far it is from its plants
+    ///
+    /// Fails if the gateway is not healthy. Needs root, but no running agent.
+    Health {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Print the gateways that a client can use as JSON, the best first
+    ///
+    /// The reference for whoever answers for the name in users' profiles. A gateway that is not healthy is left out,
+    /// and so is one whose figures are older than 30 s.
+    Pick {
+        /// What is known of the client: its plants, and its place or measured times to regions
+        #[arg(long, value_name = "FILE")]
+        client: PathBuf,
+        /// What `vpn-agent health` printed on each gateway
+        #[arg(required = true, value_name = "HEALTH")]
+        fleet: Vec<PathBuf>,
+    },
     /// Make a private key file (mode 0600) unless it is there, and print the public key
     Keygen {
         /// The key file

@@ -1,7 +1,7 @@
 //! The agent's configuration file, `agent.toml`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -15,7 +15,9 @@ pub use crate::pools::Pools;
 use crate::{
     datapath::Sizes,
     endpoint::{Endpoint, Host},
+    health::probe::Probe,
     id::PlantId,
+    place::Place,
     problem::{Check, Problem, Problems},
     role::Role,
     service::{self, Service, ServiceConfig},
@@ -53,6 +55,9 @@ pub struct Config {
     /// Sizes and times of the BPF maps, and what the programs do besides forwarding.
     #[serde(default)]
     pub datapath: DatapathConfig,
+    /// What this gateway publishes of itself.
+    #[serde(default)]
+    pub health: HealthConfig,
     /// What users may reach on this host itself; see [`Config::services`].
     #[serde(default)]
     pub services: Vec<ServiceConfig>,
@@ -99,6 +104,16 @@ pub struct Plants {
 pub struct PolicyConfig {
     /// Job roles that open routes (requirement B1, step 2).
     pub route_roles: BTreeSet<Role>,
+}
+
+/// `[health]`: what this gateway publishes of itself, so that clients can be led to the best one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// Where this host stands.
+    pub place: Option<Place>,
+    /// Addresses near plants that are asked how far they are, outside the tunnels.
+    pub probes: BTreeMap<PlantId, Probe>,
 }
 
 /// `[datapath]`: sizes and times of the BPF maps, and what the programs do besides forwarding. Sizes count for maps
@@ -553,6 +568,8 @@ mod tests {
             ("[pools]\nsource6 = \"fd00::/72\"", "pools.source6", "as long as pools.tunnel6"),
             ("[pools]\ntunnel6 = \"fd00::/113\"\nsource6 = \"fd01::/113\"", "pools.tunnel6", "at most 112"),
             ("[plants]\nlisten_port_base = 51820", "plants.listen_port_base", "use more than users.listen_port"),
+            ("[health]\nplace = [91.0, 0.0]", "health.place", "use [latitude, longitude]"),
+            ("[health.probes]\nnorth = 'a b'", "health.probes.north", "is not a probe; use"),
             ("[plants]\nendpoint = 'a:1'", "plants.endpoint", "use a name such as"),
             ("[plants]\nmtu = 900", "plants.mtu", "use 1280 to 8920"),
             ("[policy]\nroute_roles = [\"boss\"]", "policy.route_roles[0]", "`technical-manager`"),

@@ -1,6 +1,9 @@
 //! From [`Tables`] to the bytes of the maps.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use vpn_ebpf_common::{
@@ -14,7 +17,7 @@ use vpn_ebpf_common::{
 
 use crate::{
     config::{Config, Refusals, Unrecorded},
-    datapath::{fill::Content, route_set::Destination},
+    datapath::{fill::Content, part::Part, route_set::Destination},
     service::Service,
     tables::{self, Tables},
 };
@@ -56,13 +59,23 @@ pub fn gateway(config: &Config, users: u32) -> Gateway {
 /// The content of the maps that the agent writes.
 #[must_use]
 pub fn content(tables: Tables, config: &Config) -> Content {
-    let peer = |peer: &tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
     Content {
-        peers: tables.peers.iter().map(|(number, of)| (*number, peer(of))).collect(),
+        peers: peers(&tables),
         route_sets: tables.route_sets,
         plants: tables.plants.iter().map(|(ifindex, of)| (*ifindex, plant(of))).collect(),
         services: config.services().iter().zip(1..).map(|(service, id)| (service_key(service), id)).collect(),
     }
+}
+
+/// What some peers shall be; `gone` are host numbers that shall be nobody's.
+#[must_use]
+pub fn part(tables: Tables, gone: BTreeSet<u32>) -> Part {
+    Part { peers: peers(&tables), route_sets: tables.route_sets, gone }
+}
+
+fn peers(tables: &Tables) -> BTreeMap<u32, Peer> {
+    let peer = |peer: &tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
+    tables.peers.iter().map(|(number, of)| (*number, peer(of))).collect()
 }
 
 fn plant(plant: &tables::Plant) -> Plant {
@@ -111,7 +124,7 @@ fn bits(net: IpNet) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     use super::*;
     use crate::example;

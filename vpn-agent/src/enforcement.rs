@@ -1,7 +1,7 @@
 //! The maps, and what has to be on disk before they say something: what was given, and the directory file. Interfaces
 //! are none of this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 use vpn_directory::DirectoryFile;
@@ -10,10 +10,16 @@ use crate::{
     addressing::{self, Addition, Allocations, AllocationsFile},
     catalogue::Catalogue,
     config::Config,
-    content::content,
-    datapath::{self, Datapath, fill::Content, read::Maps as _, withdraw::Withdrawn},
-    directory::directory,
-    id::PlantId,
+    content::{content, part},
+    datapath::{
+        self, Datapath,
+        fill::{Content, Written},
+        part::{Part, PartWritten},
+        read::Maps as _,
+        withdraw::Withdrawn,
+    },
+    directory::{self, directory},
+    id::{CertificateId, PlantId},
     policy::Policy,
     state::State,
     tables::{Tables, Uplink},
@@ -148,6 +154,103 @@ impl Enforcement<'_> {
         Ok(content)
     }
 
+    /// [`Self::withdraw`] for some certificates, of which `policy` is; in a time that does not depend on how many others
+    /// there are. Gives what they shall be, as far as they have numbers.
+    ///
+    /// # Errors
+    /// [`Error::Datapath`], [`Error::Addressing`] if there is no id left.
+    pub fn withdraw_some(
+        &mut self,
+        state: &State,
+        policy: &Policy<'_>,
+        certificates: &BTreeSet<CertificateId>,
+        ifindex: impl Fn(&PlantId) -> u32,
+    ) -> Result<Part, Error> {
+        let part = self.part(state, policy, certificates, ifindex)?;
+        let Self { datapath, allocations, records, .. } = self;
+        datapath.withdraw_part(&part, || reserve(records, allocations))?;
+        Ok(part)
+    }
+
+    /// [`Self::give`] and [`Self::fill`] for these certificates, after [`Self::withdraw_some`], which gave `part`. `content`
+    /// is what the maps hold, and is changed with them; after an error they may hold less.
+    ///
+    /// # Errors
+    /// As of these.
+    pub fn fill_some(
+        &mut self,
+        state: &State,
+        policy: &Policy<'_>,
+        certificates: &BTreeSet<CertificateId>,
+        ifindex: impl Fn(&PlantId) -> u32,
+        mut part: Part,
+        content: &mut Content,
+    ) -> Result<Written, Error> {
+        let addition = self.allocations.addition(state, self.config, certificates)?;
+        let is_new = addition.peers().keys().any(|id| !self.allocations.peers().contains_key(id));
+        if !addition.peers().is_empty() {
+            self.records.add(self.allocations, addition)?;
+        }
+        if is_new {
+            part = self.part(state, policy, certificates, ifindex)?;
+        }
+        reserve(self.records, self.allocations)?;
+        self.publish(state, certificates)?;
+
+        let PartWritten { written, retired } = self.datapath.put_part(&part)?;
+        for number in &part.gone {
+            content.peers.remove(number);
+        }
+        content.peers.extend(part.peers);
+        content.route_sets.extend(part.route_sets);
+        for (set, routes) in retired {
+            content.route_sets.remove(&set);
+            if let Some(catalogue) = &mut self.records.catalogue {
+                catalogue.forget(&routes);
+            }
+        }
+        self.settle(state)?;
+        Ok(written)
+    }
+
+    /// Tells the collector that the state has another revision, and what is true of these certificates now.
+    fn publish(&mut self, state: &State, certificates: &BTreeSet<CertificateId>) -> Result<(), Error> {
+        let peer = |id| Some(directory::peer(id, self.allocations.peers().get(id)?, state, self.config));
+        let addition =
+            vpn_directory::Addition { revision: state.revision, peers: certificates.iter().filter_map(peer).collect() };
+        if !self.records.directory.append(&addition)? {
+            self.records.directory.publish(&directory(state, self.allocations, self.config))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the files as a whole that have much added to them. Nothing waits for it any more.
+    fn settle(&mut self, state: &State) -> Result<(), Error> {
+        let Self { config, allocations, records, .. } = self;
+        if !records.allocations.is_settled() {
+            records.allocations.write(allocations)?;
+        }
+        if !records.directory.is_settled() {
+            records.directory.publish(&directory(state, allocations, config))?;
+        }
+        Ok(())
+    }
+
+    fn part(
+        &mut self,
+        state: &State,
+        policy: &Policy<'_>,
+        certificates: &BTreeSet<CertificateId>,
+        ifindex: impl Fn(&PlantId) -> u32,
+    ) -> Result<Part, Error> {
+        let catalogue = catalogue(&mut self.records.catalogue, self.datapath, self.allocations)?;
+        let pools = &self.config.pools;
+        let tables = Tables::of_peers(state, self.allocations, catalogue, pools, policy, ifindex)?;
+        let gone = certificates.iter().filter(|id| !state.certificates.contains_key(*id));
+        let given = gone.filter_map(|id| self.allocations.peers().get(id));
+        Ok(part(tables, given.map(|given| pools.host_number(given.address)).collect()))
+    }
+
     fn content(
         &mut self,
         state: &State,
@@ -186,3 +289,6 @@ fn catalogue<'c>(
     };
     Ok(known.insert(catalogue))
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Profile(profile) => commands::profile(&profile)?,
         Command::SiteConfig(site) => commands::site_config(&site)?,
+        Command::Health { config } => {
+            let config = Config::read(&config)?;
+            return tokio::runtime::Runtime::new()?.block_on(commands::health(&config));
+        }
+        Command::Pick { client, fleet } => commands::pick(&client, &fleet)?,
         Command::Keygen { file } => print(&format!("{}\n", PrivateKey::read_or_create(&file)?.public()))?,
         Command::Pubkey { file } => print(&format!("{}\n", PrivateKey::read(&file)?.public()))?,
     }

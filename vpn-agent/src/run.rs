@@ -16,6 +16,7 @@
 //!    back.
 
 mod audit;
+mod hurry;
 mod reconcile;
 mod removal;
 #[cfg(test)]
@@ -23,16 +24,15 @@ mod scene;
 mod uplinks;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::{self, File, TryLockError},
     future, io,
-    net::IpAddr,
+    net::Ipv4Addr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -42,6 +42,7 @@ use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
 use self::{
+    hurry::allowed_ips,
     reconcile::{Observed, Round},
     removal::Removal,
     uplinks::Uplink,
@@ -148,6 +149,9 @@ pub enum Error {
     /// The kernel's own forwarding cannot be kept away from an interface.
     #[error(transparent)]
     Forwarding(#[from] forwarding::Error),
+    /// A single change came before the state was applied as a whole.
+    #[error("the last change is not complete yet, and the state is applied as a whole")]
+    Unsettled,
     /// The state does not fit this gateway's configuration.
     #[error(transparent)]
     Problems(#[from] Problems),
@@ -311,6 +315,8 @@ pub struct Host {
     users_public: Option<PublicKey>,
     /// Peers of the users' interface, those to be removed included; `None` if the kernel has to be asked.
     user_peers: Option<BTreeMap<PublicKey, AllowedIps>>,
+    /// The key that each of the addresses belongs to.
+    user_keys: HashMap<Ipv4Addr, PublicKey>,
     /// Plants' interfaces that have what they shall have.
     plants: BTreeMap<PlantId, Uplink>,
     /// Plants' former interfaces, which may still carry packets.
@@ -372,6 +378,7 @@ impl Host {
             users: None,
             users_public: None,
             user_peers: None,
+            user_keys: HashMap::new(),
             plants: BTreeMap::new(),
             replaced: Vec::new(),
             borrowed,
@@ -541,7 +548,12 @@ impl Host {
     /// step 7.
     async fn put_users(&mut self, state: &State) -> Result<(), Error> {
         let desired = desired_users(state, &self.allocations, &self.config.pools);
-        self.put_user_peers(&desired).await
+        self.put_user_peers(&desired).await?;
+        let key = |(id, certificate): (_, &Certificate)| {
+            Some((self.allocations.peers().get(id)?.address, certificate.public_key))
+        };
+        self.user_keys = state.certificates.iter().filter_map(key).collect();
+        Ok(())
     }
 
     async fn put_user_peers(&mut self, desired: &BTreeMap<PublicKey, AllowedIps>) -> Result<(), Error> {
@@ -580,9 +592,7 @@ impl Host {
 /// The peers that the users' interface shall have: each certificate that has an address may use it in either family.
 fn desired_users(state: &State, allocations: &Allocations, pools: &Pools) -> BTreeMap<PublicKey, AllowedIps> {
     let peer = |(id, certificate): (_, &Certificate)| {
-        let address = allocations.peers().get(id)?.address;
-        let addresses = [address.into(), pools.tunnel6_of(address).into()];
-        Some((certificate.public_key, addresses.map(|address: IpAddr| IpNet::from(address)).into()))
+        Some((certificate.public_key, allowed_ips(allocations.peers().get(id)?, pools)))
     };
     state.certificates.iter().filter_map(peer).collect()
 }

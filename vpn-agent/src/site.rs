@@ -132,17 +132,11 @@ pub fn peer(
     }
 }
 
-/// The whole configuration of a plant's router, with its private key or a place for it. Every peer is a gateway.
+/// Whether the gateways in one configuration can be told apart.
 ///
 /// # Errors
 /// [`Error::Overlap`], [`Error::Twice`].
-pub fn file<'k>(
-    config: &Config,
-    id: &PlantId,
-    site_key: PublicKey,
-    private_key: Option<&'k PrivateKey>,
-    peers: Vec<TunnelPeer>,
-) -> Result<TunnelFile<'k>, Error> {
+pub fn check(peers: &[TunnelPeer]) -> Result<(), Error> {
     for (at, peer) in peers.iter().enumerate() {
         for before in &peers[..at] {
             if peer.public_key == before.public_key {
@@ -155,6 +149,21 @@ pub fn file<'k>(
             }
         }
     }
+    Ok(())
+}
+
+/// The whole configuration of a plant's router, with its private key or a place for it. Every peer is a gateway.
+///
+/// # Errors
+/// [`Error::Overlap`], [`Error::Twice`].
+pub fn file<'k>(
+    config: &Config,
+    id: &PlantId,
+    site_key: PublicKey,
+    private_key: Option<&'k PrivateKey>,
+    peers: Vec<TunnelPeer>,
+) -> Result<TunnelFile<'k>, Error> {
+    check(&peers)?;
     let mut comments = vec![
         format!("Router of plant {id}. Its public key is {site_key}."),
         "It forwards between this tunnel and the plant's network. There is no NAT between them.".to_owned(),

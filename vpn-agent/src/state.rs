@@ -3,6 +3,7 @@
 //! The only ways to one are [`State::parse`] and single changes to one, so every reference in it leads somewhere and
 //! every id is unique. It is complete: [`State::to_document`] gives the document back.
 
+mod entry;
 mod index;
 mod uplink;
 mod writing;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 use self::index::Index;
 pub use self::uplink::{KEEPALIVE_SECONDS, Uplink, Uplinks};
+pub(crate) use self::{entry::Entry, index::KeyOf};
 pub use crate::document::MembershipKind;
 use crate::{
     id::{CertificateId, OrganisationId, PlantId, PortfolioId, UserId},
@@ -228,6 +230,21 @@ impl State {
     /// The plants in a portfolio, sorted.
     pub fn plants_in(&self, portfolio: &str) -> impl Iterator<Item = &PlantId> {
         self.index.plants_in(portfolio)
+    }
+
+    /// The certificates of an organisation itself, sorted (requirement D3).
+    pub fn certificates_of(&self, organisation: &str) -> impl Iterator<Item = &CertificateId> {
+        self.index.certificates_of(organisation)
+    }
+
+    /// Who belongs to an organisation in any way, sorted.
+    pub fn belonging_to(&self, organisation: &str) -> impl Iterator<Item = &UserId> {
+        self.index.belonging_to(organisation)
+    }
+
+    /// What has this public key.
+    pub(crate) fn key(&self, key: &PublicKey) -> Option<&KeyOf> {
+        self.index.key(key)
     }
 
     /// The first moment after `after` at which something changes by itself: a cooperation ends, or a route that was

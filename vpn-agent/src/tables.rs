@@ -112,11 +112,33 @@ impl Tables {
         policy: &Policy<'_>,
         uplinks: &BTreeMap<PlantId, Uplink>,
     ) -> Result<Self, Error> {
+        let ifindex = |id: &PlantId| uplinks.get(id).map_or(NO_INTERFACE, |uplink| uplink.ifindex);
+        let mut tables = Self::of_peers(state, allocations, catalogue, pools, policy, ifindex)?;
+        for (id, uplink) in uplinks {
+            if let (Some(plant), Some(given)) = (state.plants.get(id), allocations.plants().get(id)) {
+                tables.plants.insert(uplink.ifindex, Plant::new(plant, given, *uplink));
+            }
+        }
+        Ok(tables)
+    }
+
+    /// The same without plants, for the certificates that `policy` is about.
+    ///
+    /// # Errors
+    /// [`Error::Ids`].
+    pub fn of_peers(
+        state: &State,
+        allocations: &Allocations,
+        catalogue: &mut Catalogue,
+        pools: &Pools,
+        policy: &Policy<'_>,
+        ifindex: impl Fn(&PlantId) -> u32,
+    ) -> Result<Self, Error> {
         let mut tables = Self::default();
         let mut ids = Vec::new();
         for reach in &policy.reaches {
             // One after the other: what is known already goes before the next one is made.
-            let routes = routes(state, allocations, reach, uplinks);
+            let routes = routes(state, allocations, reach, &ifindex);
             let (id, routes) = catalogue.give(routes.iter().map(entry).collect())?;
             tables.route_sets.insert(id, routes);
             ids.push(id);
@@ -126,11 +148,6 @@ impl Tables {
             if let (Some(given), Some(route_set)) = (given, ids.get(*at)) {
                 let peer = Peer { peer_id: given.id, route_set: *route_set };
                 tables.peers.insert(pools.host_number(given.address), peer);
-            }
-        }
-        for (id, uplink) in uplinks {
-            if let (Some(plant), Some(given)) = (state.plants.get(id), allocations.plants().get(id)) {
-                tables.plants.insert(uplink.ifindex, Plant::new(plant, given, *uplink));
             }
         }
         Ok(tables)
@@ -153,12 +170,12 @@ fn routes(
     state: &State,
     allocations: &Allocations,
     reach: &Reach<'_>,
-    uplinks: &BTreeMap<PlantId, Uplink>,
+    ifindex: impl Fn(&PlantId) -> u32,
 ) -> Vec<Route> {
     let mut routes = Vec::new();
     for id in &reach.plants {
         let (Some(plant), Some(given)) = (state.plants.get(*id), allocations.plants().get(*id)) else { continue };
-        let ifindex = uplinks.get(*id).map_or(NO_INTERFACE, |uplink| uplink.ifindex);
+        let ifindex = ifindex(id);
         for subnet in plant.subnets.iter().filter(|subnet| reach.is_open(id, subnet)) {
             let Some(given_subnet) = given.subnets.get(subnet) else { continue };
             let to = |destination| Route {

@@ -4,7 +4,7 @@
 //! pass lists all that it finds.
 
 mod lists;
-mod records;
+pub(crate) mod records;
 mod subnets;
 
 use serde::de::DeserializeOwned;

@@ -11,7 +11,13 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vpn_agent::{addressing::Allocations, config::Config, key::PrivateKey, offer::Offer, state::State};
+use vpn_agent::{
+    addressing::{Allocations, AllocationsFile},
+    config::Config,
+    key::PrivateKey,
+    offer::Offer,
+    state::State,
+};
 
 /// Requirements: A2, A3.
 #[test]
@@ -216,6 +222,21 @@ fn a_new_key_of_a_site_comes_with_the_change_that_it_needs() {
     check(&fs::read_to_string(&out).unwrap(), &change);
 }
 
+/// Requirements: D2.
+#[test]
+fn an_endpoint_that_is_dialled_gets_the_gateways_section_alone() {
+    let gateway = Gateway::new();
+    let mut document: Value = serde_json::from_slice(&fs::read(gateway.path("state.json")).unwrap()).unwrap();
+    let key = document["plants"][0]["uplink"]["public_key"].clone();
+    document["plants"][0]["uplink"] = json!({"kind": "dial", "public_key": key, "endpoint": "north.example:51820"});
+    fs::write(gateway.path("state.json"), document.to_string()).unwrap();
+    let lines = said(&gateway.agent(&["site-config", "north"]));
+    assert!(lines.starts_with("[Peer]\n# gateway gateway-1, region eu\nPublicKey = "), "{lines}");
+    assert!(lines.ends_with("AllowedIPs = 100.80.0.0/16\n") && !lines.contains("Endpoint"), "{lines}");
+    let refused = gateway.agent(&["site-config", "north", "--new-key"]);
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("has a key of its own"));
+}
+
 /// Requirements: D1, E2.
 #[test]
 fn a_site_of_several_regions_gets_one_file() {
@@ -283,7 +304,7 @@ impl Gateway {
         fs::write(path("state.json"), document.to_string()).unwrap();
         let state = State::parse(document.to_string().as_bytes()).unwrap();
         let given = Allocations::default().extended(&state, &config).unwrap();
-        given.write(&config.allocations_file()).unwrap();
+        AllocationsFile::new(&config.allocations_file()).write(&given).unwrap();
         Self { folder, config, users_key }
     }
 

@@ -1,10 +1,6 @@
 //! `vpn-agent profile`: everything on the user's device.
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read},
-    path::Path,
-};
+use std::io;
 
 use anyhow::anyhow;
 use vpn_agent::{
@@ -14,7 +10,7 @@ use vpn_agent::{
     profile::{self, Form},
 };
 
-use super::shown;
+use super::{input, shown};
 
 /// Does what the command line says.
 pub fn profile(command: &Profile) -> anyhow::Result<()> {
@@ -25,13 +21,13 @@ pub fn profile(command: &Profile) -> anyhow::Result<()> {
             // Standard output belongs to the profile.
             eprintln!("{}", key.public());
             eprintln!("Have a certificate issued for this public key, then give the offer here:");
-            show(&key, &read_offer(io::stdin().lock(), "the offer")?, output)?;
+            show(&key, &input::read(io::stdin().lock(), "the offer")?, output)?;
         }
         Profile::Write { key: file, offer, output, keep_key } => {
             let key = PrivateKey::read(file)?;
             let offer = match offer.to_str() {
-                Some("-") => read_offer(io::stdin().lock(), "the offer")?,
-                _ => read_file(offer)?,
+                Some("-") => input::read(io::stdin().lock(), "the offer")?,
+                _ => input::file(offer)?,
             };
             show(&key, &offer, output).map_err(|error| anyhow!("{error}; {} is kept", file.display()))?;
             if !keep_key {
@@ -48,23 +44,4 @@ fn show(key: &PrivateKey, offer: &Offer, output: &Output) -> anyhow::Result<()> 
         Output { out: Some(file), .. } => shown::write(file, &profile::text(key, offer, Form::File)?),
         Output { .. } => shown::print(&profile::text(key, offer, Form::File)?),
     }
-}
-
-fn read_file(path: &Path) -> anyhow::Result<Offer> {
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| anyhow!("{name}: {error}"))?;
-    read_offer(BufReader::new(file), &name)
-}
-
-/// Reads on until the offer is whole, and no further: a terminal has no end.
-fn read_offer(input: impl Read, name: &str) -> anyhow::Result<Offer> {
-    let mut input = serde_json::Deserializer::from_reader(input);
-    serde_path_to_error::deserialize(&mut input).map_err(|error| {
-        let path = error.path().to_string();
-        let message = error.into_inner();
-        match path.as_str() {
-            "." => anyhow!("{name}: {message}"),
-            path => anyhow!("{name}: {path}: {message}"),
-        }
-    })
 }

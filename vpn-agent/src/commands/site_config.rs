@@ -28,6 +28,10 @@ pub fn site_config(command: &SiteConfig) -> anyhow::Result<()> {
     // The agent uses the same file, and who needs the key first makes it.
     let gateway_key = || Ok(PrivateKey::read_or_create(&config.plant_key_file(id))?.public());
     let peer = site::peer(&config, &state, &allocations, id, gateway_key)?;
+    let dials = peer.endpoint.is_none();
+    if dials && (command.new_key || command.key.is_some()) {
+        bail!("plant {id}: the gateway dials its endpoint, which has a key of its own; leave --key and --new-key out");
+    }
     if command.peer_only {
         return put(command.out.as_deref(), &peer.to_string());
     }
@@ -37,6 +41,11 @@ pub fn site_config(command: &SiteConfig) -> anyhow::Result<()> {
         let text = fs::read_to_string(path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
         let not_peers = |source| Error::NotPeers { path: path.clone(), source };
         peers.extend(text.parse::<TunnelPeers>().map_err(not_peers)?.0);
+    }
+    if dials {
+        // The endpoint is there already, and needs these sections and no more.
+        site::check(&peers)?;
+        return put(command.out.as_deref(), &TunnelPeers(peers).to_string());
     }
     let known = site_key(&state, id, &config.region)?;
     let private = match (&command.key, command.new_key) {
