@@ -2,19 +2,20 @@
 
 use std::{
     fs, future,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
     sync::mpsc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio_modbus::{
     ExceptionCode, Request, Response,
     server::tcp::{Server, accept_tcp_connection},
 };
 
-use crate::{background::Background, namespace::Namespace};
+use crate::{background::Background, namespace::Namespace, steps::equal};
 
 /// Port of the Modbus/TCP server (IANA).
 pub const MODBUS_PORT: u16 = 502;
@@ -49,7 +50,7 @@ impl Device {
             runtime.block_on(async {
                 let bound = async {
                     let modbus = TcpListener::bind(SocketAddr::from((address, MODBUS_PORT))).await?;
-                    let udp = UdpSocket::bind(SocketAddr::from((address, UDP_PORT))).await?;
+                    let udp = tokio::net::UdpSocket::bind(SocketAddr::from((address, UDP_PORT))).await?;
                     std::io::Result::Ok((modbus, udp))
                 };
                 match bound.await {
@@ -90,6 +91,30 @@ pub fn blob(name: &str, size: usize) -> Vec<u8> {
     (0..size as u32).map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 24) as u8).collect()
 }
 
+/// Sends `count` datagrams from a user to the UDP service of a plant's device, each after the reply to the one before;
+/// gives bytes sent and received.
+///
+/// # Errors
+/// If a reply does not come, or is not that device's.
+pub fn exchange(user: &Namespace, device: Ipv4Addr, plant: &'static str, count: u64) -> Result<(u64, u64)> {
+    let exchange = move || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((device, UDP_PORT))?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let (mut sent, mut received) = (0, 0);
+        for number in 0..count {
+            let question = "?".repeat(1 + 40 * number as usize);
+            sent += socket.send(question.as_bytes())? as u64;
+            let mut answer = [0; 2_048];
+            let length = socket.recv(&mut answer).context("no answer")?;
+            equal("answer", &answer[..length], format!("{plant} {question}").as_bytes())?;
+            received += length as u64;
+        }
+        Ok((sent, received))
+    };
+    user.enter(exchange)?.join().expect("the thread does not panic")
+}
+
 struct Registers(&'static [u16]);
 
 impl tokio_modbus::server::Service for Registers {
@@ -118,7 +143,7 @@ async fn serve_modbus(listener: TcpListener, registers: &'static [u16]) {
     let _ = Server::new(listener).serve(&connected, |_| ()).await;
 }
 
-async fn serve_udp(socket: UdpSocket, name: &str) {
+async fn serve_udp(socket: tokio::net::UdpSocket, name: &str) {
     let mut datagram = [0; 2_048];
     while let Ok((length, from)) = socket.recv_from(&mut datagram).await {
         let reply = [name.as_bytes(), b" ", &datagram[..length]].concat();

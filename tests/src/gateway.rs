@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
@@ -12,17 +12,49 @@ use serde_json::Value;
 use vpn_agent::datapath::read::Pinned;
 use vpn_directory::Directory;
 
-use crate::{lab::write_key, steps::wait_for};
+use crate::{lab::write_key, namespace::Namespace, steps::wait_for};
 
-/// How long a program may take until it works, under emulation.
-const READY: Duration = Duration::from_secs(60);
+/// How long a program may take until it works, under emulation: the kernel verifies the programs of two agents at once.
+const READY: Duration = Duration::from_secs(120);
 
-/// Name of the gateway host.
+/// Name of the gateway host, where there is one.
 pub const NAME: &str = "gateway-1";
 /// Its region.
 pub const REGION: &str = "eu-central";
 /// The prefix that plants see users in.
 pub const SOURCE: &str = "100.80.0.0/16";
+
+/// Where a gateway runs, and what is its own among several.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its network.
+    pub namespace: Namespace,
+    /// Its name, and that of its folder.
+    pub name: &'static str,
+    /// Its region.
+    pub region: &'static str,
+    /// The prefix that plants see its users in.
+    pub source: &'static str,
+    /// Where its maps are pinned.
+    pub pin_dir: &'static str,
+    /// What stands in users' profiles, and in the configurations of sites.
+    pub endpoints: Option<[&'static str; 2]>,
+}
+
+impl Host {
+    /// The only one, in the namespace of this process.
+    #[must_use]
+    pub const fn only() -> Self {
+        Self {
+            namespace: Namespace::own(),
+            name: NAME,
+            region: REGION,
+            source: SOURCE,
+            pin_dir: vpn_ebpf_common::names::PIN_DIR,
+            endpoints: None,
+        }
+    }
+}
 
 /// Where a gateway's audit goes.
 #[derive(Clone, Debug)]
@@ -44,32 +76,51 @@ impl Clickhouse {
     }
 }
 
+/// The file with a gateway's private key.
+pub const KEY: &str = "server.key";
+
 /// A gateway host.
 #[derive(Debug)]
 pub struct Gateway {
+    host: Host,
     folder: PathBuf,
     agent: Option<Child>,
     collector: Option<Child>,
 }
 
 impl Gateway {
-    /// Writes the configuration of a gateway below `folder`, with `settings` of the agent's behind the usual ones.
-    /// Nothing runs yet.
+    /// Writes the configuration of the only gateway below `folder`, with `settings` of the agent's behind the usual
+    /// ones. Nothing runs yet.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn configure(folder: &Path, clickhouse: &Clickhouse, settings: &str) -> Result<Self> {
-        let gateway = Self { folder: folder.join("gateway"), agent: None, collector: None };
+        Self::configure_on(Host::only(), folder, clickhouse, settings)
+    }
+
+    /// The same for one of several. It has the private key that is there already, or else a new one.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn configure_on(host: Host, folder: &Path, clickhouse: &Clickhouse, settings: &str) -> Result<Self> {
+        let gateway = Self { folder: folder.join(host.name), host, agent: None, collector: None };
         for dir in ["agent", "collector"] {
             fs::create_dir_all(gateway.path(dir))?;
         }
-        let key = gateway.path("server.key");
-        write_key(&key.display().to_string())?;
+        let key = gateway.path(KEY);
+        if !key.exists() {
+            write_key(&key.display().to_string())?;
+        }
+        let Host { name, region, source, pin_dir, endpoints, .. } = gateway.host;
+        let endpoints = endpoints.map_or(String::new(), |[users, plants]| {
+            format!("users.endpoint = \"{users}\"\nplants.endpoint = \"{plants}\"\n")
+        });
         fs::write(
             gateway.path("agent.toml"),
             format!(
-                "gateway = \"{NAME}\"\nregion = \"{REGION}\"\nstate = \"{}\"\nstate_dir = \"{}\"\n\n\
-                 [users]\nprivate_key_file = \"{}\"\n\n[pools]\nsource = \"{SOURCE}\"\n\n\
+                "gateway = \"{name}\"\nregion = \"{region}\"\nstate = \"{}\"\nstate_dir = \"{}\"\n\n\
+                 users.private_key_file = \"{}\"\n{endpoints}\n[pools]\nsource = \"{source}\"\n\n\
+                 [datapath]\npin_dir = \"{pin_dir}\"\n\n\
                  # Long enough for every flow of a scenario to be in the kernel when it is compared.\n\
                  [datapath.idle_seconds]\nicmp = 3600\nudp = 3600\ntcp_closed = 3600\ntcp_transitory = 3600\n\n\
                  {settings}",
@@ -89,12 +140,18 @@ impl Gateway {
         fs::write(
             gateway.path("collector.toml"),
             format!(
-                "directory = \"{}\"\nstate_dir = \"{}\"\n\n{store}",
+                "directory = \"{}\"\nstate_dir = \"{}\"\npin_dir = \"{pin_dir}\"\n\n{store}",
                 gateway.path("agent/directory.json").display(),
                 gateway.path("collector").display(),
             ),
         )?;
         Ok(gateway)
+    }
+
+    /// Where it runs, and what it is called.
+    #[must_use]
+    pub const fn host(&self) -> &Host {
+        &self.host
     }
 
     /// A file of this gateway.
@@ -116,8 +173,17 @@ impl Gateway {
     /// # Errors
     /// If it ends or takes too long.
     pub fn start_agent(&mut self, revision: u64) -> Result<Directory> {
-        self.agent = Some(self.start("vpn-agent", "agent.toml", "agent.log")?);
+        self.launch_agent()?;
         self.applied(revision)
+    }
+
+    /// Starts the agent, and does not wait for anything.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn launch_agent(&mut self) -> Result<()> {
+        self.agent = Some(self.start(&self.host.namespace, "vpn-agent", "agent.toml", "agent.log")?);
+        Ok(())
     }
 
     /// Waits until the agent has applied `revision`.
@@ -126,16 +192,21 @@ impl Gateway {
     /// If it ends or takes too long.
     pub fn applied(&mut self, revision: u64) -> Result<Directory> {
         let path = self.path("agent/directory.json");
-        let (log, agent) = (self.log("agent.log"), self.agent.as_mut().context("the agent runs")?);
+        let (log, agent) = (self.path("agent.log"), self.agent.as_mut().context("the agent runs")?);
         wait_for("the agent applies the state", READY, || {
             if let Some(status) = agent.try_wait()? {
                 bail!("the agent ended with {status}:\n{}", fs::read_to_string(&log)?);
             }
-            let status: Value = serde_json::from_str(&output("vpn-agent", &["status", "--json"], &self.folder)?)?;
+            // First the file, which costs nothing: an emulated processor has enough to do with the programs.
+            let directory = Directory::read(&path)?;
+            if directory.revision < revision {
+                bail!("the directory is at revision {}:\n{}", directory.revision, fs::read_to_string(&log)?);
+            }
+            let status: Value =
+                serde_json::from_str(&output(&self.host.namespace, "vpn-agent", &["status", "--json"], &self.folder)?)?;
             if status["revision"] != revision {
                 bail!("the agent is at revision {}:\n{}", status["revision"], fs::read_to_string(&log)?);
             }
-            let directory = Directory::read(&path)?;
             let plants = status["plants"].as_array().context("plants")?;
             for interface in plants.iter().map(|plant| &plant["interface"]).chain([&status["users"]]) {
                 ensure!(interface["program"] == "attached" && interface["up"] == true, "not ready: {interface}");
@@ -144,13 +215,14 @@ impl Gateway {
         })
     }
 
-    /// Starts the collector and waits until it reads the kernel.
+    /// Starts the collector and waits until it reads the kernel. It runs in the namespace of this process, from where
+    /// it reaches ClickHouse; maps belong to no network.
     ///
     /// # Errors
     /// If it ends or takes too long.
     pub fn start_collector(&mut self) -> Result<()> {
-        let mut collector = self.start("vpn-collector", "collector.toml", "collector.log")?;
-        let log = self.log("collector.log");
+        let mut collector = self.start(&Namespace::own(), "vpn-collector", "collector.toml", "collector.log")?;
+        let log = self.path("collector.log");
         let ready = wait_for("the collector starts", READY, || {
             let text = fs::read_to_string(&log)?;
             if let Some(status) = collector.try_wait()? {
@@ -170,7 +242,7 @@ impl Gateway {
     /// # Errors
     /// If it does not end well.
     pub fn stop_agent(&mut self) -> Result<()> {
-        stop(self.agent.take().context("the agent runs")?, &self.log("agent.log"))
+        stop(self.agent.take().context("the agent runs")?, &self.path("agent.log"))
     }
 
     /// Ends the collector as an operator would.
@@ -178,7 +250,16 @@ impl Gateway {
     /// # Errors
     /// If it does not end well.
     pub fn stop_collector(&mut self) -> Result<()> {
-        stop(self.collector.take().context("the collector runs")?, &self.log("collector.log"))
+        stop(self.collector.take().context("the collector runs")?, &self.path("collector.log"))
+    }
+
+    /// Ends both programs as a host that fails would, without a chance to finish anything.
+    pub fn kill(&mut self) {
+        for mut child in [self.agent.take(), self.collector.take()].into_iter().flatten() {
+            // Fails only if it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// Runs a command of the agent and gives what it printed.
@@ -186,7 +267,7 @@ impl Gateway {
     /// # Errors
     /// If it fails.
     pub fn agent(&self, arguments: &[&str]) -> Result<String> {
-        output("vpn-agent", arguments, &self.folder)
+        output(&self.host.namespace, "vpn-agent", arguments, &self.folder)
     }
 
     /// Runs a command of the collector and gives what it printed.
@@ -194,7 +275,7 @@ impl Gateway {
     /// # Errors
     /// If it fails.
     pub fn collector(&self, arguments: &[&str]) -> Result<String> {
-        output("vpn-collector", arguments, &self.folder)
+        output(&Namespace::own(), "vpn-collector", arguments, &self.folder)
     }
 
     /// The kernel's maps.
@@ -202,24 +283,21 @@ impl Gateway {
     /// # Errors
     /// If the agent has not pinned them.
     pub fn maps(&self) -> Result<Pinned> {
-        Ok(Pinned::open(Path::new(vpn_ebpf_common::names::PIN_DIR))?)
+        Ok(Pinned::open(Path::new(self.host.pin_dir))?)
     }
 
     /// What both programs have logged.
     #[must_use]
     pub fn logs(&self) -> String {
         ["agent.log", "collector.log"]
-            .map(|name| format!("--- {name}\n{}", fs::read_to_string(self.log(name)).unwrap_or_default()))
+            .map(|name| format!("--- {name}\n{}", fs::read_to_string(self.path(name)).unwrap_or_default()))
             .concat()
     }
 
-    fn log(&self, name: &str) -> PathBuf {
-        self.path(name)
-    }
-
-    fn start(&self, program: &str, config: &str, log: &str) -> Result<Child> {
-        let log = File::options().append(true).create(true).open(self.log(log))?;
-        Command::new(program)
+    fn start(&self, namespace: &Namespace, program: &str, config: &str, log: &str) -> Result<Child> {
+        let log = File::options().append(true).create(true).open(self.path(log))?;
+        namespace
+            .command(program)
             .args(["run", "--config", config])
             .current_dir(&self.folder)
             .stdin(Stdio::null())
@@ -232,17 +310,14 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        for mut child in [self.agent.take(), self.collector.take()].into_iter().flatten() {
-            // Fails only if it has ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.kill();
     }
 }
 
-fn output(program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
+fn output(namespace: &Namespace, program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
     let config = if program == "vpn-agent" { "agent.toml" } else { "collector.toml" };
-    let output = Command::new(program)
+    let output = namespace
+        .command(program)
         .args(arguments)
         .args(["--config", config])
         .current_dir(folder)

@@ -26,7 +26,7 @@ const PROFILE_SUBNETS: &str = "10.128.0.0/9,192.168.0.0/16";
 
 /// Nothing on the way loses packets, so a retransmission would only be the emulator's slowness taken for loss,
 /// and would make bytes on the wire differ from bytes that a tool has seen.
-const PATIENCE: &str = "rto_min 8s";
+pub const PATIENCE: &str = "rto_min 8s";
 
 /// Options that make every TCP header 20 bytes, and 28 in a SYN.
 const PLAIN_TCP: [(&str, &str); 5] = [
@@ -69,9 +69,7 @@ impl Peer {
     /// If a command fails.
     pub fn connect(name: &'static str, link: u8, folder: &Path) -> Result<Self> {
         let peer = Self::connect_as_is(name, link, folder)?;
-        for (parameter, value) in PLAIN_TCP {
-            peer.namespace.set(parameter, value)?;
-        }
+        make_tcp_plain(&peer.namespace)?;
         Ok(peer)
     }
 
@@ -80,12 +78,7 @@ impl Peer {
     /// # Errors
     /// If a command fails.
     pub fn connect_as_is(name: &'static str, link: u8, folder: &Path) -> Result<Self> {
-        let namespace = Namespace::create(name)?;
-        run(&format!("ip link add up{link} type veth peer name eth0 netns {name}"))?;
-        run(&format!("ip addr add 198.18.{link}.1/24 dev up{link}"))?;
-        run(&format!("ip link set up{link} up"))?;
-        namespace.run(&format!("ip addr add 198.18.{link}.2/24 dev eth0"))?;
-        namespace.run("ip link set eth0 up")?;
+        let namespace = connect(name, link)?;
         let private_key_file = folder.join(format!("{name}.key")).display().to_string();
         let public_key = write_key(&private_key_file)?;
         Ok(Self { namespace, public_key, gateway: Ipv4Addr::new(198, 18, link, 1), private_key_file })
@@ -127,6 +120,12 @@ impl Peer {
         self.namespace.run("ip link set wg0 up")?;
         Ok(())
     }
+
+    /// The file with its private key.
+    #[must_use]
+    pub fn private_key_file(&self) -> &str {
+        &self.private_key_file
+    }
 }
 
 impl Plant {
@@ -151,14 +150,35 @@ impl Plant {
         lan.run(&format!("ip addr add {DEVICE}/24 dev eth0"))?;
         lan.run("ip link set eth0 up")?;
         lan.run(&format!("ip route add default via 192.168.1.1 {PATIENCE}"))?;
-        for (parameter, value) in PLAIN_TCP {
-            lan.set(parameter, value)?;
-        }
+        make_tcp_plain(&lan)?;
         let site = folder.join(name);
         device::write_site(&site, name, blob, archive)?;
         let device = Device::start(&lan, name, DEVICE.into(), registers, &site)?;
         Ok(Self { router, lan, device })
     }
+}
+
+/// Has a host's TCP do without options and without guesses, so that what a tool moves tells what passes.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn make_tcp_plain(host: &Namespace) -> Result<()> {
+    PLAIN_TCP.iter().try_for_each(|(parameter, value)| host.set(parameter, value))
+}
+
+/// A host on a link of its own to this namespace, `198.18.<link>.0/24`, where this namespace has the address 1 and the
+/// host the address 2.
+///
+/// # Errors
+/// If a command fails.
+pub fn connect(name: &'static str, link: u8) -> Result<Namespace> {
+    let namespace = Namespace::create(name)?;
+    run(&format!("ip link add up{link} type veth peer name eth0 netns {name}"))?;
+    run(&format!("ip addr add 198.18.{link}.1/24 dev up{link}"))?;
+    run(&format!("ip link set up{link} up"))?;
+    namespace.run(&format!("ip addr add 198.18.{link}.2/24 dev eth0"))?;
+    namespace.run("ip link set eth0 up")?;
+    Ok(namespace)
 }
 
 /// Makes a key pair: the private key into a file that only root reads, the public key as the result.

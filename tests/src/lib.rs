@@ -1,13 +1,16 @@
 //! What the tests and the demo of the VPN gateway share.
 
+pub mod accounts;
 pub mod audit;
 pub mod background;
 pub mod by_hand;
 #[path = "../../vpn-ebpf/cache.rs"]
 mod cache;
+pub mod capture;
 pub mod checksums;
 pub mod demo;
 pub mod device;
+pub mod download;
 pub mod first_plant;
 pub mod gate;
 pub mod gateway;
@@ -22,6 +25,7 @@ pub mod pair;
 pub mod pins;
 pub mod random;
 pub mod records;
+pub mod regions;
 pub mod scenario;
 pub mod skip;
 pub mod steps;

@@ -5,24 +5,23 @@
 //! programs under the real verifier, a real ClickHouse, and tools that a technician would use.
 
 use std::{
-    collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, UdpSocket},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::Child,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use vpn_agent::datapath::read::Maps as _;
 use vpn_directory::Directory;
-use vpn_ebpf_common::flow::{Flow, FlowKey};
 
 use crate::{
-    audit::{Audit, FlowRow},
-    device::{HTTP_PORT, MODBUS_PORT, UDP_PORT, blob},
+    accounts::{self, Between, Reported},
+    audit::Audit,
+    device::{HTTP_PORT, MODBUS_PORT, blob, exchange},
+    download::Download,
     gateway::{self, Clickhouse, Gateway},
     lab::{DEVICE, Peer, Plant, SUBNET},
     namespace::{Namespace, run},
@@ -41,15 +40,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 const NORTH_REGISTERS: &[u16] = &[1_101, 1_102, 1_103, 1_104];
 const SOUTH_REGISTERS: &[u16] = &[2_201, 2_202, 2_203, 2_204];
-
-/// Bytes of an IPv4 and an ICMP echo header, which `ping` does not count as data.
-const PING_OVERHEAD: u64 = 28;
-/// Bytes of an IPv4 and a UDP header.
-const UDP_OVERHEAD: u64 = 28;
-/// Bytes of an IPv4 and a TCP header without options.
-const TCP_OVERHEAD: u64 = 40;
-/// Bytes of options in a SYN: segment size and window scale, padded.
-const SYN_OPTIONS: u64 = 8;
 
 /// Plays the job in a fresh folder, against an empty store.
 ///
@@ -81,28 +71,6 @@ struct Job {
     directory: Directory,
     /// What the tools said they moved, by flow.
     reported: Vec<Reported>,
-}
-
-/// A tool's own account of one connection.
-#[derive(Debug)]
-struct Reported {
-    user: &'static str,
-    plant: &'static str,
-    addressed: Ipv4Addr,
-    protocol: &'static str,
-    port: u16,
-    /// What the tool sent, as it counts: packets where it knows them, and bytes.
-    to_plant: Account,
-    to_user: Account,
-}
-
-/// One direction, by the tool.
-#[derive(Clone, Copy, Debug)]
-enum Account {
-    /// Packets, and bytes with their headers.
-    Packets { packets: u64, bytes: u64 },
-    /// Bytes of a TCP stream; how many segments it took is the kernel's business.
-    Stream { bytes: u64 },
 }
 
 impl Job {
@@ -206,8 +174,7 @@ impl Job {
             let said = self.user_a.namespace.run(&format!("busybox ping -c 3 -s {size} -W 5 {device}"))?;
             let summary = said.lines().find(|line| line.contains("packets transmitted")).context(said.clone())?;
             equal("ping", summary, "3 packets transmitted, 3 packets received, 0% packet loss")?;
-            let account = Account::Packets { packets: 3, bytes: 3 * (size + PING_OVERHEAD) };
-            self.report("user-a", plant, device, "ICMP", 0, account, account);
+            self.reported.push(between("user-a", plant, device).ping(3, size));
             lines.push(format!("{device} at {plant}: {summary}"));
         }
         Ok(lines)
@@ -226,7 +193,7 @@ impl Job {
             let done = download.finish()?;
             equal(format!("content of {plant}"), fs::read(&done.file)? == blob(plant, BLOB), true)?;
             lines.push(format!("{device} at {plant}: {} bytes, {:.1} Mbit/s", done.body, done.mbit));
-            self.report_http("user-a", plant, device, &done);
+            self.reported.push(between("user-a", plant, device).http(&done));
         }
         Ok(lines)
     }
@@ -247,8 +214,8 @@ impl Job {
                 .collect();
             equal(format!("registers of {plant} (mbpoll: {said})"), &*read, registers)?;
             // A request is 12 bytes, a response 9 and the registers (Modbus application protocol 6.3, with its TCP header).
-            let response = Account::Stream { bytes: 9 + 2 * count as u64 };
-            self.report("user-a", plant, device, "TCP", MODBUS_PORT, Account::Stream { bytes: 12 }, response);
+            let response = 9 + 2 * count as u64;
+            self.reported.push(between("user-a", plant, device).stream(MODBUS_PORT, 12, response));
             lines.push(format!("{device} at {plant}: {read:?}"));
         }
         Ok(lines)
@@ -259,22 +226,8 @@ impl Job {
         let mut lines = Vec::new();
         for (plant, count) in [("north", 20_u64), ("south", 30)] {
             let device = self.virtual_address(plant)?;
-            let (sent, received) = self
-                .user_a
-                .namespace
-                .enter(move || exchange(device, plant, count))?
-                .join()
-                .expect("the thread does not panic")?;
-            let overhead = count * UDP_OVERHEAD;
-            self.report(
-                "user-a",
-                plant,
-                device,
-                "UDP",
-                UDP_PORT,
-                Account::Packets { packets: count, bytes: sent + overhead },
-                Account::Packets { packets: count, bytes: received + overhead },
-            );
+            let (sent, received) = exchange(&self.user_a.namespace, device, plant, count)?;
+            self.reported.push(between("user-a", plant, device).datagrams(count, sent, received));
             lines.push(format!("{device} at {plant}: {count} datagrams, {sent} bytes out, {received} back"));
         }
         Ok(lines)
@@ -284,7 +237,7 @@ impl Job {
     fn use_real_address(&mut self) -> Result<Vec<String>> {
         let done = Download::start(&self.user_a.namespace, &self.folder, "north", DEVICE)?.finish()?;
         equal("content", fs::read(&done.file)? == blob("north", BLOB), true)?;
-        self.report_http("user-a", "north", DEVICE, &done);
+        self.reported.push(between("user-a", "north", DEVICE).http(&done));
         Ok(vec![format!(
             "{DEVICE} is north's device for user-a: of two plants with one subnet the first by name has it"
         )])
@@ -295,7 +248,7 @@ impl Job {
         let (north, south) = (self.virtual_address("north")?, self.virtual_address("south")?);
         let done = Download::start(&self.user_b.namespace, &self.folder, "north", north)?.finish()?;
         equal("content", fs::read(&done.file)? == blob("north", BLOB), true)?;
-        self.report_http("user-b", "north", north, &done);
+        self.reported.push(between("user-b", "north", north).http(&done));
         self.refused("user-b", &format!("curl -s -m 3 -o /dev/null http://{south}/name"))?;
         self.refused("user-b", &format!("busybox ping -c 3 -W 1 {south}"))?;
         let scan = format!("nmap -n -Pn -sT -p {HTTP_PORT},{MODBUS_PORT},22 --max-retries 0 {south}");
@@ -336,8 +289,7 @@ impl Job {
         self.gateway.start_agent(1)?;
         for (plant, device) in [("north", north), ("south", south)] {
             self.user_a.namespace.run(&format!("busybox ping -c 2 -W 5 {device}"))?;
-            let account = Account::Packets { packets: 2, bytes: 2 * (56 + PING_OVERHEAD) };
-            self.report("user-a", plant, device, "ICMP", 0, account, account);
+            self.reported.push(between("user-a", plant, device).ping(2, 56));
         }
         Ok(vec!["detached: 7 attempts of both users failed, no packet reached a device".into()])
     }
@@ -348,7 +300,7 @@ impl Job {
         let user_b_before = self.user_b.namespace.run(&format!("busybox ping -c 1 -W 5 {north}"));
         ensure!(user_b_before.is_ok(), "user-b works before");
         let south = self.virtual_address("south")?;
-        let download = Download::start_of("archive", &self.user_a.namespace, &self.folder, "south", south)?;
+        let download = Download::start_of("archive", &[], &self.user_a.namespace, &self.folder, "south", south)?;
         wait_for("the download runs", Duration::from_secs(20), || {
             let size = download.size();
             ensure!(size > 100_000, "{size} bytes so far");
@@ -406,14 +358,10 @@ impl Job {
     fn compare_with_kernel(&mut self) -> Result<Vec<String>> {
         wait_for("ClickHouse has every flow as the kernel has it", Duration::from_secs(30), || {
             let kernel = self.gateway.maps()?.flows()?;
-            let rows = self.audit.flows()?;
-            let found: BTreeMap<Row, Totals> = rows.iter().map(|row| (Row::of(row), Totals::of(row))).collect();
-            equal("rows of one flow", found.len(), rows.len())?;
-            let expected = kernel
-                .iter()
-                .map(|(key, flow)| Ok((self.row(key, flow)?, Totals::kernel(flow))))
-                .collect::<Result<BTreeMap<Row, Totals>>>()?;
-            equal("flows", found, expected)?;
+            accounts::compare_with_kernels(
+                &[(self.gateway.host(), &self.directory, kernel.clone())],
+                &self.audit.flows()?,
+            )?;
             let sum = kernel.values().fold(0, |sum, flow| sum + flow.to_plant.bytes + flow.to_user.bytes);
             // What the programs forwarded by their own counters is what stands in the flows.
             let stats = self.gateway.maps()?.stats()?;
@@ -429,23 +377,8 @@ impl Job {
 
     /// Requirements: F3, F4.
     fn compare_with_tools(&mut self) -> Result<Vec<String>> {
-        let rows = self.audit.flows()?;
-        let mut matched = Vec::new();
-        for reported in &self.reported {
-            let row = rows.iter().enumerate().find(|(at, row)| {
-                !matched.contains(at)
-                    && (&*row.user, &*row.plant, &*row.protocol, row.port, row.addressed)
-                        == (reported.user, reported.plant, reported.protocol, reported.port, reported.addressed)
-                    && reported.to_plant.equals(row.packets_to_plant, row.bytes_to_plant)
-                    && reported.to_user.equals(row.packets_to_user, row.bytes_to_user)
-            });
-            let (at, _) = row.with_context(|| {
-                let flows = rows.iter().filter(|row| row.user == reported.user && row.port == reported.port);
-                format!("no row for {reported:?} among {:#?}", flows.collect::<Vec<_>>())
-            })?;
-            matched.push(at);
-        }
-        Ok(vec![format!("{} connections of curl, mbpoll, ping and the UDP client, to the byte", matched.len())])
+        let matched = accounts::compare_with_tools(&self.reported, &self.audit.flows()?)?;
+        Ok(vec![format!("{matched} connections of curl, mbpoll, ping and the UDP client, to the byte")])
     }
 
     /// Requirements: F3, F5.
@@ -484,26 +417,6 @@ impl Job {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one argument a column")]
-    fn report(
-        &mut self,
-        user: &'static str,
-        plant: &'static str,
-        addressed: Ipv4Addr,
-        protocol: &'static str,
-        port: u16,
-        to_plant: Account,
-        to_user: Account,
-    ) {
-        self.reported.push(Reported { user, plant, addressed, protocol, port, to_plant, to_user });
-    }
-
-    fn report_http(&mut self, user: &'static str, plant: &'static str, addressed: Ipv4Addr, done: &Downloaded) {
-        let to_plant = Account::Stream { bytes: done.request };
-        let to_user = Account::Stream { bytes: done.header + done.body };
-        self.report(user, plant, addressed, "TCP", HTTP_PORT, to_plant, to_user);
-    }
-
     fn tunnel_ip(&self, user: &str) -> Result<Ipv4Addr> {
         let peer = self.directory.peers.iter().find(|peer| peer.user == user).context("no such user")?;
         Ok(peer.address.to_string().parse()?)
@@ -526,168 +439,6 @@ impl Job {
         let (_, traffic) = stats.iter().find(|(verdict, _)| verdict.label() == label).context("no such verdict")?;
         Ok(traffic.packets)
     }
-
-    /// How a flow of the kernel should be named in ClickHouse.
-    fn row(&self, key: &FlowKey, flow: &Flow) -> Result<Row> {
-        let peer = self.directory.peer(key.peer).context("a peer that the directory does not know")?;
-        let plant = self.directory.plant(flow.plant).context("a plant that the directory does not know")?;
-        let v4 = |address: vpn_ebpf_common::Address| address.to_ip().to_string().parse::<Ipv4Addr>();
-        Ok(Row {
-            user: peer.user.clone(),
-            certificate: peer.certificate.clone(),
-            plant: plant.plant.clone(),
-            operator: plant.operator.clone(),
-            gateway: gateway::NAME.into(),
-            region: gateway::REGION.into(),
-            protocol: match key.protocol {
-                1 => "ICMP",
-                6 => "TCP",
-                17 => "UDP",
-                other => bail!("protocol {other}"),
-            }
-            .into(),
-            source: peer.address.to_string().parse()?,
-            source_port: u16::from_be(key.user_port),
-            addressed: v4(key.addressed)?,
-            destination: v4(flow.device)?,
-            port: u16::from_be(key.device_port),
-        })
-    }
-}
-
-/// What names a flow in ClickHouse.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Row {
-    user: String,
-    certificate: String,
-    plant: String,
-    operator: String,
-    gateway: String,
-    region: String,
-    protocol: String,
-    source: Ipv4Addr,
-    source_port: u16,
-    addressed: Ipv4Addr,
-    destination: Ipv4Addr,
-    port: u16,
-}
-
-impl Row {
-    fn of(row: &FlowRow) -> Self {
-        Self {
-            user: row.user.clone(),
-            certificate: row.certificate.clone(),
-            plant: row.plant.clone(),
-            operator: row.operator.clone(),
-            gateway: row.gateway.clone(),
-            region: row.region.clone(),
-            protocol: row.protocol.clone(),
-            source: row.source,
-            source_port: row.source_port,
-            addressed: row.addressed,
-            destination: row.destination,
-            port: row.port,
-        }
-    }
-}
-
-/// Packets and bytes to the plant, packets and bytes to the user.
-#[derive(Debug, PartialEq, Eq)]
-struct Totals([u64; 4]);
-
-impl Totals {
-    fn of(row: &FlowRow) -> Self {
-        Self([row.packets_to_plant, row.bytes_to_plant, row.packets_to_user, row.bytes_to_user])
-    }
-
-    fn kernel(flow: &Flow) -> Self {
-        Self([flow.to_plant.packets, flow.to_plant.bytes, flow.to_user.packets, flow.to_user.bytes])
-    }
-}
-
-impl Account {
-    /// Whether the audit's totals are the tool's.
-    fn equals(self, packets: u64, bytes: u64) -> bool {
-        match self {
-            Self::Packets { packets: own_packets, bytes: own_bytes } => (own_packets, own_bytes) == (packets, bytes),
-            Self::Stream { bytes: own } => own + TCP_OVERHEAD * packets + SYN_OPTIONS == bytes,
-        }
-    }
-}
-
-/// A running `curl`.
-struct Download {
-    curl: Option<Child>,
-    file: PathBuf,
-    report: PathBuf,
-}
-
-/// What `curl` said at the end.
-struct Downloaded {
-    file: PathBuf,
-    request: u64,
-    header: u64,
-    body: u64,
-    mbit: f64,
-}
-
-impl Download {
-    fn start(user: &Namespace, folder: &Path, plant: &str, device: Ipv4Addr) -> Result<Self> {
-        Self::start_of("blob", user, folder, plant, device)
-    }
-
-    fn start_of(name: &str, user: &Namespace, folder: &Path, plant: &str, device: Ipv4Addr) -> Result<Self> {
-        let file = folder.join(format!("{}-{plant}-{device}-{name}", user.name()));
-        let report = file.with_extension("report");
-        let curl = user
-            .command("curl")
-            .args([
-                "-sS",
-                "--no-buffer",
-                "-m",
-                "60",
-                "-w",
-                "%{size_request} %{size_header} %{size_download} %{speed_download}",
-            ])
-            .arg("-o")
-            .arg(&file)
-            .arg(format!("http://{device}:{HTTP_PORT}/{name}"))
-            .stdout(fs::File::create(&report)?)
-            .spawn()
-            .context("start curl")?;
-        Ok(Self { curl: Some(curl), file, report })
-    }
-
-    /// Bytes that have arrived.
-    fn size(&self) -> u64 {
-        fs::metadata(&self.file).map_or(0, |file| file.len())
-    }
-
-    fn finish(mut self) -> Result<Downloaded> {
-        let mut curl = self.curl.take().context("curl runs")?;
-        let status = curl.wait()?;
-        ensure!(status.success(), "curl ended with {status}");
-        let report = fs::read_to_string(&self.report)?;
-        let numbers = report.split_whitespace().map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?;
-        let [request, header, body, speed] = numbers[..] else { bail!("curl said {report:?}") };
-        Ok(Downloaded {
-            file: self.file.clone(),
-            request: request as u64,
-            header: header as u64,
-            body: body as u64,
-            mbit: speed * 8.0 / 1e6,
-        })
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        if let Some(mut curl) = self.curl.take() {
-            // Fails only if it has ended already.
-            let _ = curl.kill();
-            let _ = curl.wait();
-        }
-    }
 }
 
 /// IP packets that a host has received (`InReceives` of RFC 4293).
@@ -702,21 +453,8 @@ struct Built(Peer, Peer, Plant, Plant);
 
 impl crate::steps::Found for Built {}
 
-/// Sends `count` datagrams, each after the reply to the one before; gives bytes sent and received.
-fn exchange(device: Ipv4Addr, plant: &str, count: u64) -> Result<(u64, u64)> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect((device, UDP_PORT))?;
-    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let (mut sent, mut received) = (0, 0);
-    for number in 0..count {
-        let question = "?".repeat(1 + 40 * number as usize);
-        sent += socket.send(question.as_bytes())? as u64;
-        let mut answer = [0; 2_048];
-        let length = socket.recv(&mut answer).context("no answer")?;
-        equal("answer", &answer[..length], format!("{plant} {question}").as_bytes())?;
-        received += length as u64;
-    }
-    Ok((sent, received))
+const fn between(user: &'static str, plant: &'static str, addressed: Ipv4Addr) -> Between {
+    Between { region: gateway::REGION, user, plant, addressed }
 }
 
 fn check(gateway: &Gateway, state: &str) -> Result<String> {

@@ -153,7 +153,16 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         health,
         datapath,
         services,
+        api,
+        pull,
     } = agent::Config::parse(least).unwrap();
+    // They have no default as a whole, but their fields do.
+    assert!(api.is_none() && pull.is_none());
+    let both = least.replace("state = '/s'\n", "api.socket = '/s'\npull.url = 'https://p'\n");
+    let agent::Config { api, pull, .. } = agent::Config::parse(&both).unwrap();
+    let agent::Api { socket: _, tls, connections_max, body_max_bytes } = api.unwrap();
+    let agent::Pull { url: _, interval_seconds, ca_file, certificate_file: _, private_key_file: _ } = pull.unwrap();
+    assert!(tls.is_none());
     let agent::Users { interface, listen_port, private_key_file: _, mtu, endpoint, real_ranges } = users;
     let agent::Plants { listen_port_base, mtu: plants_mtu, endpoint: plants_endpoint } = plants;
     assert!(endpoint.is_none() && real_ranges.is_empty() && plants_endpoint.is_none());
@@ -222,11 +231,30 @@ fn settings_of_the_agent_have_the_defaults_and_limits_in_the_table() {
         ("datapath.limits.denials_per_minute", denials_per_minute.to_string()),
         ("datapath.refusals", format!("{refusals:?}").to_lowercase()),
         ("datapath.unrecorded", format!("{unrecorded:?}").to_lowercase()),
+        ("api.socket", String::new()),
+        ("api.connections_max", connections_max.to_string()),
+        ("api.body_max_bytes", body_max_bytes.to_string()),
+        ("api.tls.listen", String::new()),
+        ("api.tls.certificate_file", String::new()),
+        ("api.tls.private_key_file", String::new()),
+        ("api.tls.client_ca_file", String::new()),
+        ("pull.url", String::new()),
+        ("pull.interval_seconds", interval_seconds.to_string()),
+        ("pull.ca_file", ca_file.display().to_string()),
+        ("pull.certificate_file", String::new()),
+        ("pull.private_key_file", String::new()),
     ];
     let rows = settings("agent.toml", &real);
     // TOML takes a dotted name for a field of a table.
     check_limits(&rows, |name, value| {
-        let text = format!("{name} = {value}\n{least}");
+        let text = match name.split('.').next() {
+            Some("api") => format!("{name} = {value}\napi.socket = '/s'\n{least}"),
+            Some("pull") => {
+                let rest = least.replace("state = '/s'\n", "");
+                format!("{name} = {value}\npull.url = 'https://p'\n{rest}")
+            }
+            _ => format!("{name} = {value}\n{least}"),
+        };
         let problems = agent::Config::parse(&text).err()?;
         Some(problems.list().iter().any(|problem| problem.path == name && problem.message.contains("out of range")))
     });

@@ -24,7 +24,7 @@ use crate::{
     config::{Config, Pools},
     free_space::FreeSpace,
     id::{CertificateId, OrganisationId, PlantId, UserId},
-    state::{Certificate, Holder, State},
+    state::{Holder, State},
 };
 
 /// The format written by this version. Files of format 1, which know of no certificates of organisations, are read as
@@ -381,7 +381,7 @@ impl Allocations {
             let organisations = state.organisations_behind(&certificate.owner);
             match self.peers.get(id) {
                 Some(peer) => {
-                    check_owner(id, peer, certificate)?;
+                    self.check_owners_of(state, [id])?;
                     if peer.organisations != organisations {
                         addition.peers.insert(id.clone(), Peer { organisations, ..peer.clone() });
                     }
@@ -401,23 +401,6 @@ impl Allocations {
         Ok(addition)
     }
 
-    /// [`Self::check_owners`] for some certificates.
-    ///
-    /// # Errors
-    /// [`Error::OtherOwner`].
-    pub fn check_owners_of<'c>(
-        &self,
-        state: &State,
-        certificates: impl IntoIterator<Item = &'c CertificateId>,
-    ) -> Result<(), Error> {
-        for id in certificates {
-            if let (Some(peer), Some(certificate)) = (self.peers.get(id), state.certificates.get(id)) {
-                check_owner(id, peer, certificate)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether the certificates and plants of `state` belong to whom they have always belonged. A flow that lives
     /// through a change would be recorded under both owners.
     ///
@@ -431,6 +414,26 @@ impl Allocations {
             {
                 let (before, now) = (given.operator.clone(), plant.organisation.clone());
                 return Err(Error::OtherOperator { plant: id.clone(), before, now });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that none of these certificates has changed hands.
+    ///
+    /// # Errors
+    /// [`Error::OtherOwner`].
+    pub fn check_owners_of<'c>(
+        &self,
+        state: &State,
+        certificates: impl IntoIterator<Item = &'c CertificateId>,
+    ) -> Result<(), Error> {
+        for id in certificates {
+            if let Some((peer, certificate)) = self.peers.get(id).zip(state.certificates.get(id))
+                && peer.owner != certificate.owner.holder()
+            {
+                let (before, now) = (peer.owner.clone(), certificate.owner.holder());
+                return Err(Error::OtherOwner { certificate: id.clone(), before, now });
             }
         }
         Ok(())
@@ -542,14 +545,6 @@ impl Allocations {
     pub fn plants(&self) -> &BTreeMap<PlantId, Plant> {
         &self.plants
     }
-}
-
-fn check_owner(id: &CertificateId, given: &Peer, certificate: &Certificate) -> Result<(), Error> {
-    let (before, now) = (&given.owner, certificate.owner.holder());
-    if *before == now {
-        return Ok(());
-    }
-    Err(Error::OtherOwner { certificate: id.clone(), before: before.clone(), now })
 }
 
 fn tunnel_pool(pools: &Pools, certificate: &CertificateId) -> Error {

@@ -1,5 +1,7 @@
 //! The agent's configuration file, `agent.toml`.
 
+mod api;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -11,6 +13,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+pub use self::api::{Api, ApiTls, Pull};
 pub use crate::pools::Pools;
 use crate::{
     datapath::Sizes,
@@ -33,9 +36,10 @@ pub struct Config {
     pub gateway: String,
     /// Region that this gateway serves.
     pub region: String,
-    /// The file with the desired state.
-    pub state: PathBuf,
-    /// Folder for what the agent must remember: allocations, keys, the directory file.
+    /// The file with the desired state, where it comes by a file; see [`Config::source`].
+    pub state: Option<PathBuf>,
+    /// Folder for what the agent must remember: allocations, keys, the directory file, and the desired state where it
+    /// comes otherwise.
     pub state_dir: PathBuf,
     /// How long to wait after the kernel was compared with the desired state before it is compared again, seconds; zero
     /// for never.
@@ -61,6 +65,21 @@ pub struct Config {
     /// What users may reach on this host itself; see [`Config::services`].
     #[serde(default)]
     pub services: Vec<ServiceConfig>,
+    /// Where the agent takes calls, if it does.
+    pub api: Option<Api>,
+    /// Where the agent asks for the desired state, if it does.
+    pub pull: Option<Pull>,
+}
+
+/// Where the desired state comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'c> {
+    /// The file that is followed.
+    File(&'c Path),
+    /// An address that is asked again and again.
+    Pull(&'c Pull),
+    /// Calls of the API.
+    Api,
 }
 
 /// `[users]`: the interface that users connect to.
@@ -400,7 +419,29 @@ impl Config {
         self.pools.check(&mut check);
         self.datapath.check(&mut check);
         service::check(&self.services, &self.pools, &self.users.interface, &mut check);
+        check.that(self.state.is_some() || self.pull.is_some() || self.api.is_some(), "state", || {
+            "missing; give the file with the desired state, or [pull], or [api] to take it by calls".to_owned()
+        });
+        check.that(self.state.is_none() || self.pull.is_none(), "pull", || {
+            "the desired state comes from one place; give [pull] or `state`, not both".to_owned()
+        });
+        if let Some(api) = &self.api {
+            api.check(&mut check);
+        }
+        if let Some(pull) = &self.pull {
+            pull.check(&mut check);
+        }
         check.end()
+    }
+
+    /// Where the desired state comes from.
+    #[must_use]
+    pub fn source(&self) -> Source<'_> {
+        match (&self.state, &self.pull) {
+            (Some(path), _) => Source::File(path),
+            (None, Some(pull)) => Source::Pull(pull),
+            (None, None) => Source::Api,
+        }
     }
 
     /// What users may reach on this host itself, whatever their rights are. IPv4 alone: the host's own stack has IPv6
@@ -462,6 +503,12 @@ impl Config {
     #[must_use]
     pub fn repairs_file(&self) -> PathBuf {
         self.state_dir.join("repairs.json")
+    }
+
+    /// The file that says which uplinks are alive.
+    #[must_use]
+    pub fn uplinks_file(&self) -> PathBuf {
+        self.state_dir.join("uplinks.json")
     }
 
     /// The file that a running agent holds locked.
@@ -584,6 +631,17 @@ mod tests {
             ("[datapath.limits]\ndenials_per_minute = 0", "datapath.limits.denials_per_minute", "use 1 to"),
             ("[datapath]\nrefusals = \"reject\"", "datapath.refusals", "expected `answer` or `drop`"),
             ("[datapath]\nunrecorded = \"answer\"", "datapath.unrecorded", "expected `drop` or `forward`"),
+            ("[api]", "api", "takes no calls"),
+            ("[api]\nsocket = \"api.sock\"", "api.socket", "not an absolute path"),
+            ("[api]\nsocket = \"/s\"\nconnections_max = 0", "api.connections_max", "use 1 to 4096"),
+            ("[api]\nsocket = \"/s\"\nbody_max_bytes = 1", "api.body_max_bytes", "use 65536 to"),
+            ("[api]\nsocket = \"/s\"\ntls = { listen = \"localhost:1\" }", "api.tls.listen", "invalid"),
+            ("[pull]\nurl = \"https://control.example/state\"", "pull", "not both"),
+            ("[pull]\nurl = \"http://control.example/state\"", "pull.url", "https://"),
+            ("[pull]\nurl = \"https://a:b@control.example/state\"", "pull.url", "would stand in the log"),
+            ("[pull]\nurl = \"https://c\"\ninterval_seconds = 0", "pull.interval_seconds", "use 1 to 86400"),
+            ("[pull]\nurl = \"https://c\"\ncertificate_file = \"/c\"", "pull.private_key_file", "missing"),
+            ("[pull]\nurl = \"https://c\"\nprivate_key_file = \"/k\"", "pull.certificate_file", "missing"),
             ("[datapath]\nidle_seconds = { sctp = 1 }", "datapath.idle_seconds.sctp", "expected one of `tcp`"),
         ] {
             let problems = Config::parse(&format!("{LEAST}\n{extra}")).unwrap_err();
@@ -592,6 +650,7 @@ mod tests {
         }
         for (from, to, path) in [
             ("gateway = \"gateway-1\"", "gateway = \"\"", "gateway"),
+            ("state = \"/etc/vpn-gateway/state.json\"", "", "state"),
             ("private_key_file", "interface = \"wgp-1\"\nprivate_key_file", "users.interface"),
             ("private_key_file", "interface = \"all\"\nprivate_key_file", "users.interface"),
             ("private_key_file", "interface = \"a/b\"\nprivate_key_file", "users.interface"),

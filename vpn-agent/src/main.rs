@@ -46,7 +46,11 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run { config } => {
             log_to_stderr()?;
             let config = Config::read(&config)?;
-            tokio::runtime::Runtime::new()?.block_on(run::run(config))?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            let result = runtime.block_on(run::run(config));
+            // A name that is being looked up holds nothing up.
+            runtime.shutdown_background();
+            result?;
         }
         Command::Check { file, config } => return check(&file, config.as_deref()),
         Command::Schema => print(&json(&schemars::schema_for!(Document))?)?,

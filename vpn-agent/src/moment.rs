@@ -19,6 +19,12 @@ pub fn parse(text: &str) -> Result<Timestamp, String> {
     })
 }
 
+/// The moment without fractions of its second.
+#[must_use]
+pub fn whole_seconds(moment: Timestamp) -> Timestamp {
+    Timestamp::from_second(moment.as_second()).unwrap_or(moment)
+}
+
 /// Whether `text` has the form of [`PATTERN`]. The library also takes other forms, of which people disagree what they
 /// mean.
 fn has_form(text: &str) -> bool {

@@ -81,6 +81,16 @@ impl<'s> Policy<'s> {
     }
 }
 
+/// The plants that the rights of `owner` open, sorted; whatever the owner has switched off.
+#[must_use]
+pub fn rights<'s>(state: &'s State, terms: &Terms, owner: &'s Owner) -> Vec<&'s PlantId> {
+    let rules = Rules { state, terms };
+    match owner {
+        Owner::User(user) => rules.plants(&rules.grants(user)),
+        Owner::Organisation { organisation, plants } => rules.plants_of_organisation(organisation, plants),
+    }
+}
+
 /// What makes a reach: its plants, what is switched off of them, and which real subnets lead elsewhere than by
 /// themselves.
 type Content<'s> = (Vec<&'s PlantId>, BTreeSet<(&'s PlantId, IpNet)>, Vec<(IpNet, &'s PlantId)>);

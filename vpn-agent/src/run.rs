@@ -16,7 +16,11 @@
 //!    back.
 
 mod audit;
+mod dial;
 mod hurry;
+mod idle;
+mod kernel;
+mod pulse;
 mod reconcile;
 mod removal;
 #[cfg(test)]
@@ -26,32 +30,30 @@ mod uplinks;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::{self, File, TryLockError},
-    future, io,
+    io,
     net::Ipv4Addr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
 };
 
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    task::JoinSet,
+    time::Instant,
 };
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
-use self::{
-    hurry::allowed_ips,
-    reconcile::{Observed, Round},
-    removal::Removal,
-    uplinks::Uplink,
-};
+use self::{dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, uplinks::Uplink};
 use crate::{
     addressing::{self, Allocations},
+    api,
     borrowed::{self, Borrowed},
     config::{Config, PLANT_INTERFACE_PREFIX},
     content,
+    control::{self, Control},
     datapath::{self, Datapath, fill::Content},
     enforcement::{self, Enforcement, Records},
     forwarding,
@@ -60,17 +62,11 @@ use crate::{
     policy::Policy,
     pools::Pools,
     problem::Problems,
+    pull::{self, Puller},
     repairs::Repairs,
     state::{Certificate, State},
-    watch::StateFile,
     wireguard::{self, AllowedIps, Changes, Link, WireGuard},
 };
-
-/// How long to wait before a change that failed is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// How often to look whether something else has changed what keeps the gateway closed.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a gateway cannot start, or a change cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -83,14 +79,15 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The file of the desired state cannot be followed.
-    #[error("watch {}: {source}", path.display())]
-    Watch {
-        /// The file concerned.
-        path: PathBuf,
-        /// Why.
-        source: notify::Error,
-    },
+    /// The state before cannot be taken up, or where it comes from cannot be followed.
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    /// The API cannot be offered.
+    #[error(transparent)]
+    Api(#[from] api::Error),
+    /// The state cannot be asked for.
+    #[error(transparent)]
+    Pull(#[from] pull::Error),
     /// A signal cannot be caught.
     #[error("signals: {0}")]
     Signal(io::Error),
@@ -140,9 +137,6 @@ pub enum Error {
         /// Its name.
         interface: String,
     },
-    /// A plant's uplink is of a kind that this version cannot make yet.
-    #[error("uplinks of the kind `dial` are not possible yet; use one of the kind `host` or `interface`")]
-    NoDial,
     /// The file of the borrowed interfaces cannot be used.
     #[error(transparent)]
     Borrowed(#[from] borrowed::Error),
@@ -183,13 +177,11 @@ pub enum Error {
 /// # Errors
 /// See [`Error`]; only what happens before the first state is read ends the program.
 pub async fn run(config: Config) -> Result<(), Error> {
-    let watch = |source| Error::Watch { path: config.state.clone(), source };
-    let mut file = StateFile::follow(&config.state).map_err(watch)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Signal)?;
-    let path = config.state.clone();
-    let mut gateway = Host::start(config).await?;
+    let config = Arc::new(config);
+    let host = Host::start(Config::clone(&config)).await?;
     if forwarding::is_on_for_host() {
         warn!(
             "net.ipv4.ip_forward is on, which this gateway does not need; nothing that comes in by its interfaces is \
@@ -198,108 +190,26 @@ pub async fn run(config: Config) -> Result<(), Error> {
              `sysctl net.ipv4.ip_forward=0`"
         );
     }
-    info!(gateway = gateway.config.gateway, region = gateway.config.region, "started");
+    let (mut control, handle) = Control::open(config.clone(), host)?;
+    let _server = match &config.api {
+        Some(api) => Some(api::Server::start(api, api::routes(handle.clone(), api)).await?),
+        None => None,
+    };
+    let _puller = config.pull.as_ref().map(|pull| Puller::start(pull, handle.clone())).transpose()?;
+    info!(gateway = config.gateway, region = config.region, "started");
 
-    let mut look = interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut state: Option<State> = None;
-    let mut apply_at: Option<Instant> = None;
-    // When something in the state counts no longer, or again, without anybody changing it.
-    let mut next_change: Option<Timestamp> = None;
-    loop {
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                match gateway.forget_kernel() {
-                    Ok(()) => info!("SIGHUP: everything in the kernel is looked at again"),
-                    Err(error) => error!("SIGHUP: {error}"),
-                }
-                apply_at = state.is_some().then(Instant::now);
+    let stop = async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => handle.forget().await,
             }
-            text = file.changed() => if let Some(new) = parse(&path, text) {
-                state = Some(new);
-                apply_at = Some(Instant::now());
-            },
-            () = sleep_until(apply_at.unwrap_or_else(Instant::now)), if apply_at.is_some() => {
-                let complete = match &state {
-                    Some(state) => {
-                        next_change = state.next_change(Timestamp::now());
-                        apply(&mut gateway, state).await
-                    }
-                    None => true,
-                };
-                // While detached, what failed will not do better until somebody says so.
-                apply_at = (!complete && !gateway.is_detached()).then(|| Instant::now() + RETRY);
-            }
-            // Counted anew in each round, of which there is one a second: the clock may be set.
-            () = sleep(until(next_change)), if next_change.is_some() => {
-                next_change = None;
-                apply_at = Some(Instant::now());
-            }
-            _ = look.tick() => if !gateway.look().await && state.is_some() {
-                apply_at = Some(Instant::now());
-            },
-            observed = gateway.idle() => if let Some(observed) = observed
-                && gateway.reconcile(observed).await
-            {
-                apply_at = state.is_some().then(Instant::now);
-            },
-        }
-    }
-    info!("stopping; traffic goes on as it is, `vpn-agent detach` would end it");
-    Ok(())
-}
-
-/// How long it is until `moment`.
-fn until(moment: Option<Timestamp>) -> Duration {
-    moment.and_then(|moment| moment.duration_since(Timestamp::now()).try_into().ok()).unwrap_or_default()
-}
-
-fn parse(path: &Path, text: io::Result<Vec<u8>>) -> Option<State> {
-    let text = match text {
-        Ok(text) => text,
-        Err(error) => {
-            error!("{}: {error}; nothing is changed", path.display());
-            return None;
         }
     };
-    match State::parse(&text) {
-        Ok(state) => Some(state),
-        Err(problems) => {
-            for problem in problems.list() {
-                error!("{}: {problem}", path.display());
-            }
-            error!("{}: not valid; nothing is changed", path.display());
-            None
-        }
-    }
-}
-
-/// Whether everything could be done.
-async fn apply(gateway: &mut Host, state: &State) -> bool {
-    let started = Instant::now();
-    match gateway.apply(state).await {
-        Ok(failed) => {
-            for (plant, error) in &failed {
-                error!(%plant, "no route to this plant: {error}");
-            }
-            info!(
-                revision = state.revision,
-                users = state.certificates.len(),
-                plants = state.plants.len(),
-                failed = failed.len(),
-                milliseconds = started.elapsed().as_millis() as u64,
-                "applied"
-            );
-            failed.is_empty()
-        }
-        Err(error) => {
-            error!(revision = state.revision, "not applied, will be tried again: {error}");
-            false
-        }
-    }
+    control.run(stop).await;
+    info!("stopping; traffic goes on as it is, `vpn-agent detach` would end it");
+    Ok(())
 }
 
 /// This host: its configuration, and what is known of its kernel.
@@ -332,6 +242,9 @@ pub struct Host {
     content: Option<Content>,
     round: Round,
     repairs: Repairs,
+    pulse: Pulse,
+    /// Names of endpoints that are being looked up.
+    look_ups: JoinSet<Found>,
     removals: VecDeque<Removal>,
     /// No removal before this, after one that failed.
     removals_from: Instant,
@@ -387,6 +300,8 @@ impl Host {
             content: None,
             round,
             repairs,
+            pulse: Pulse::new(),
+            look_ups: JoinSet::new(),
             removals: VecDeque::new(),
             removals_from: Instant::now(),
             detached_known: false,
@@ -413,6 +328,7 @@ impl Host {
         self.enforcement().give(state)?;
 
         let failed = self.raise_plants(state).await;
+        self.pulse.expect(state, &self.config.region, &failed);
         let uplinks = self.uplinks();
         self.content = Some(self.enforcement().fill(state, &policy, &uplinks)?);
         self.put_users(state).await?;
@@ -476,23 +392,6 @@ impl Host {
             self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.sizes())?;
         }
         Ok(())
-    }
-
-    /// What waits until nothing else is to do: the next removal, or the next look at the kernel, which is returned. May be
-    /// cancelled.
-    async fn idle(&mut self) -> Option<Result<Observed, Error>> {
-        let observe_at = self.observation_due();
-        let remove_at = self.has_removals().then_some(self.removals_from);
-        match [observe_at, remove_at].into_iter().flatten().min() {
-            Some(due) => sleep_until(due).await,
-            None => future::pending().await,
-        }
-        // Removals can be many, and have no pause between them.
-        if observe_at.is_some_and(|at| at <= Instant::now()) {
-            return Some(self.observe().await);
-        }
-        self.remove_next().await;
-        None
     }
 
     /// The users' interface, with the peers that it has.
@@ -657,14 +556,5 @@ mod tests {
         assert!(error.to_string().contains("another `vpn-agent run`"), "{error}");
         drop(held);
         assert!(lock(&path).is_ok());
-    }
-
-    /// Requirements: G4.
-    #[test]
-    fn a_state_that_cannot_be_used_is_none() {
-        let path = Path::new("state.json");
-        assert!(parse(path, Ok(example::json().to_string().into_bytes())).is_some());
-        assert!(parse(path, Ok(b"{}".to_vec())).is_none());
-        assert!(parse(path, Err(io::ErrorKind::NotFound.into())).is_none());
     }
 }

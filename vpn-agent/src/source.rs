@@ -2,7 +2,13 @@
 
 use std::{fs, io, path::PathBuf};
 
-use crate::{config::Config, problem::Problems, state::State};
+use crate::{
+    config::{Config, Source},
+    control,
+    problem::Problems,
+    state::State,
+    store::{self, Store},
+};
 
 /// Why there is no desired state to look at.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +29,18 @@ pub enum Error {
         /// One line each.
         problems: Problems,
     },
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// What is in the store is not valid.
+    #[error(transparent)]
+    Stored(#[from] control::Error),
+    /// There is nothing in the store.
+    #[error("{}: there is no desired state yet; PUT /v1/state gives the gateway one, or what `pull.url` serves", folder.display())]
+    None {
+        /// The folder of the store.
+        folder: PathBuf,
+    },
 }
 
 /// The desired state as it is now.
@@ -30,7 +48,14 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub fn current(config: &Config) -> Result<State, Error> {
-    let path = &config.state;
-    let text = fs::read(path).map_err(|source| Error::Io { path: path.clone(), source })?;
-    State::parse(&text).map_err(|problems| Error::Content { path: path.clone(), problems })
+    let Source::File(path) = config.source() else {
+        let folder = &config.state_dir;
+        let contents = Store::read(folder)?.ok_or_else(|| Error::None { folder: folder.clone() })?;
+        return Ok(control::replay(config, contents)?.state);
+    };
+    let path = path.to_owned();
+    match fs::read(&path) {
+        Ok(text) => State::parse(&text).map_err(|problems| Error::Content { path, problems }),
+        Err(source) => Err(Error::Io { path, source }),
+    }
 }

@@ -2,17 +2,17 @@
 
 mod differences;
 mod kernel;
-mod table;
+pub(crate) mod table;
 mod text;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::Serialize;
 use vpn_directory::Directory;
 
@@ -23,8 +23,10 @@ use crate::{
     config::Config,
     datapath::read::FillLevel,
     key::PublicKey,
+    liveness::{self, ALIVE, Liveness, UplinkKind, UplinkState},
     repairs::{Repair, Repairs},
-    state::{State, Uplink},
+    source,
+    state::State,
     wireguard::{Error, Peer},
 };
 
@@ -118,22 +120,16 @@ pub struct Plant {
     pub operator: String,
     /// How its network is reached.
     pub uplink: UplinkKind,
+    /// Whether it is: as the agent has seen, or if none runs, by the last handshake or the carrier.
+    pub state: UplinkState,
+    /// When the agent has first seen it so; `None` if none runs.
+    pub since: Option<Timestamp>,
     /// Its interface on this host. The site's router needs the public key and the port, if there are any.
     pub interface: Interface,
     /// Active subnets.
     pub subnets: Vec<Subnet>,
     /// Its tunnel; `None` if WireGuard has no such peer.
     pub tunnel: Option<Tunnel>,
-}
-
-/// How a plant's network is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UplinkKind {
-    /// By a tunnel that the agent has made.
-    Host,
-    /// By an interface of the host's.
-    Interface,
 }
 
 /// A subnet of a plant.
@@ -235,6 +231,8 @@ struct Files {
     state: Option<State>,
     allocations: Option<Allocations>,
     borrowed: Borrowed,
+    /// Of an agent that runs.
+    liveness: Option<Liveness>,
     repairs: Repairs,
     problems: Vec<String>,
 }
@@ -254,17 +252,21 @@ impl Files {
             Ok(borrowed) => files.borrowed = borrowed,
             Err(error) => files.problems.push(error.to_string()),
         }
+        match Liveness::read(&config.uplinks_file()) {
+            Ok(liveness) => files.liveness = liveness.filter(|liveness| liveness.is_fresh(Timestamp::now())),
+            Err(error) => files.problems.push(error.to_string()),
+        }
         match Repairs::read(&config.repairs_file()) {
             Ok(repairs) => files.repairs = repairs,
             Err(error) => files.problems.push(error.to_string()),
         }
-        let name = config.state.display();
-        match fs::read(&config.state) {
-            Ok(text) => match State::parse(&text) {
-                Ok(state) => files.state = Some(state),
-                Err(found) => files.problems.extend(found.list().iter().map(|problem| format!("{name}: {problem}"))),
-            },
-            Err(error) => files.problems.push(format!("{name}: {error}")),
+        match source::current(config) {
+            Ok(state) => files.state = Some(state),
+            Err(source::Error::Content { path, problems }) => {
+                let name = path.display();
+                files.problems.extend(problems.list().iter().map(|problem| format!("{name}: {problem}")));
+            }
+            Err(error) => files.problems.push(error.to_string()),
         }
         files
     }
@@ -280,15 +282,22 @@ impl Files {
 
     /// The interface of a plant: as the desired state has it, or if that cannot be used, as the agent has noted.
     fn interface(&self, plant: &vpn_directory::Plant, region: &str) -> (UplinkKind, String) {
+        let own = || Config::plant_interface(plant.id);
         let in_state = self.state.as_ref().and_then(|state| state.plants.get(plant.plant.as_str()));
-        let borrowed = match in_state {
-            Some(in_state) => in_state.uplink_in(region).and_then(Uplink::interface),
-            None => self.borrowed.of(&plant.plant),
-        };
-        match borrowed {
-            Some(name) => (UplinkKind::Interface, name.to_owned()),
-            None => (UplinkKind::Host, Config::plant_interface(plant.id)),
+        if let Some(uplink) = in_state.and_then(|in_state| in_state.uplink_in(region)) {
+            let kind = UplinkKind::of(uplink);
+            return (kind, uplink.interface().map_or_else(own, str::to_owned));
         }
+        match (self.borrowed.of(&plant.plant), self.seen(&plant.plant)) {
+            (Some(name), _) => (UplinkKind::Interface, name.to_owned()),
+            (None, Some(liveness::Uplink { kind: Some(UplinkKind::Dial), .. })) => (UplinkKind::Dial, own()),
+            (None, _) => (UplinkKind::Host, own()),
+        }
+    }
+
+    /// What the agent has seen last.
+    fn seen(&self, plant: &str) -> Option<&liveness::Uplink> {
+        self.liveness.as_ref()?.plants.get(plant)
     }
 }
 
@@ -331,18 +340,39 @@ fn plants(config: &Config, files: &Files, kernel: &Kernel, now: SystemTime) -> V
         .map(|plant| {
             let (uplink, name) = files.interface(plant, &config.region);
             let interface = Interface::of(&name, &kernel.devices);
-            let peer = kernel.devices.get(&interface.name).and_then(Device::only_peer);
+            let device = kernel.devices.get(&interface.name);
+            let peer = device.and_then(Device::only_peer);
+            let seen = files.seen(&plant.plant);
+            let state = seen.map_or_else(|| UplinkState::of(device, uplink, now), |seen| seen.state);
             let subnets = plant.subnets.iter().filter(|subnet| subnet.active);
             Plant {
                 plant: plant.plant.clone(),
                 operator: plant.operator.clone(),
                 uplink,
+                state,
+                since: seen.map(|seen| seen.since),
                 subnets: subnets.map(|subnet| Subnet { real: subnet.real, virtual_: subnet.virtual_ }).collect(),
                 tunnel: peer.map(|peer| Tunnel::of(peer, now)),
                 interface,
             }
         })
         .collect()
+}
+
+impl UplinkState {
+    /// From the kernel alone.
+    fn of(device: Option<&Device>, kind: UplinkKind, now: SystemTime) -> Self {
+        let Some(device) = device else { return Self::Down };
+        let handshake = device.only_peer().and_then(|peer| peer.latest_handshake);
+        match (kind, handshake) {
+            (UplinkKind::Interface, _) if device.link.carrier => Self::Up,
+            (UplinkKind::Interface, _) => Self::Down,
+            (UplinkKind::Host | UplinkKind::Dial, None) => Self::Never,
+            (UplinkKind::Host | UplinkKind::Dial, Some(time)) => {
+                if now.duration_since(time).unwrap_or_default() < ALIVE { Self::Up } else { Self::Down }
+            }
+        }
+    }
 }
 
 impl Interface {
@@ -505,6 +535,7 @@ mod tests {
             state: Some(state),
             allocations: Some(allocations),
             borrowed: Borrowed::default(),
+            liveness: None,
             repairs: Repairs::default(),
             problems: Vec::new(),
         };
@@ -513,7 +544,7 @@ mod tests {
 
     fn link(name: &str, ifindex: u32) -> Link {
         let (name, kind) = (name.to_owned(), "wireguard".to_owned());
-        Link { name, ifindex, kind, ethernet: false, mtu: 1420, up: true, xdp: None, program: Some(30) }
+        Link { name, ifindex, kind, ethernet: false, mtu: 1420, up: true, carrier: true, xdp: None, program: Some(30) }
     }
 
     fn now() -> SystemTime {
@@ -541,9 +572,9 @@ certificates
   certificate-b  user-b  100.64.0.3  fd76:706e:6777::3  2          3       42 s ago   192.0.2.1:5000  10 B      20 B
 
 plants
-  PLANT  OPERATOR  INTERFACE  HANDSHAKE  ENDPOINT  RECEIVED  SENT
-  north  alpha     wgp-1      never      -         0 B       0 B
-  south  beta      wgp-2      never      -         0 B       0 B
+  PLANT  OPERATOR  INTERFACE  UPLINK  STATE  HANDSHAKE  ENDPOINT  RECEIVED  SENT
+  north  alpha     wgp-1      host    never  never      -         0 B       0 B
+  south  beta      wgp-2      host    never  never      -         0 B       0 B
 
 subnets
   PLANT  REAL            VIRTUAL
@@ -676,8 +707,8 @@ maps
         let text = status.to_string();
         for line in [
             "  eth1.10   up     attached  30  -      -\n",
-            "  north  alpha     eth1.10    -          -         -         -\n",
-            "  south  beta      wgp-2      never      -         0 B       0 B\n",
+            "  north  alpha     eth1.10    interface  up     -          -         -         -\n",
+            "  south  beta      wgp-2      host       never  never      -         0 B       0 B\n",
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
@@ -699,6 +730,39 @@ maps
         {
             assert!(differences.iter().any(|difference| difference.contains(part)), "{part}: {differences:?}");
         }
+    }
+
+    /// Requirements: C4, D2.
+    #[test]
+    fn an_uplink_is_alive_or_not() {
+        let shown = |change: fn(&mut Files, &mut Kernel)| {
+            let (config, mut files, mut kernel) = example_gateway();
+            change(&mut files, &mut kernel);
+            let status = Status::of(&config, files, &kernel, now());
+            status.plants.iter().map(|plant| (plant.uplink, plant.state, plant.since)).collect::<Vec<_>>()
+        };
+        fn handshake(kernel: &mut Kernel, age: u64) {
+            let peer = peers(kernel, "wgp-1").values_mut().next().unwrap();
+            peer.latest_handshake = Some(now() - Duration::from_secs(age));
+        }
+        use UplinkState::{Down, Never, Up};
+        let (host, dial) = (UplinkKind::Host, UplinkKind::Dial);
+        assert_eq!(shown(|_, kernel| handshake(kernel, 179)), [(host, Up, None), (host, Never, None)]);
+        assert_eq!(shown(|_, kernel| handshake(kernel, 180)), [(host, Down, None), (host, Never, None)]);
+        assert_eq!(shown(|_, kernel| drop(kernel.devices.remove("wgp-2"))), [(host, Never, None), (host, Down, None)]);
+        // What a running agent has seen counts. The state says how the plant is reached.
+        let since = Timestamp::UNIX_EPOCH;
+        let seen = shown(|files, _| {
+            let mut document = example::json();
+            document["plants"][1]["uplink"] = serde_json::json!({
+                "kind": "dial", "public_key": example::key(101), "endpoint": "site.example:51820"
+            });
+            files.state = Some(example::parse(&document));
+            let uplink = liveness::Uplink::new(Some(UplinkKind::Dial), Down, Timestamp::UNIX_EPOCH);
+            let plants = BTreeMap::from([("south".parse().unwrap(), uplink)]);
+            files.liveness = Some(Liveness { format: liveness::FORMAT, at: Timestamp::UNIX_EPOCH, plants });
+        });
+        assert_eq!(seen, [(host, Never, None), (dial, Down, Some(since))]);
     }
 
     #[test]

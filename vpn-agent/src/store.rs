@@ -29,8 +29,6 @@ use crate::{
     version::{Fingerprint, Version},
 };
 
-type Change = serde_json::Value;
-
 /// Name of the file with the snapshot.
 pub const SNAPSHOT: &str = "state.json";
 
@@ -394,6 +392,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::{change::Change, document::Id};
 
     /// What happens to a store, and how it is told.
     #[derive(Clone, Debug)]
@@ -417,7 +416,7 @@ mod tests {
     }
 
     fn entry(before: &Version, note: &str) -> Entry {
-        let changes = vec![json!({"change": note})];
+        let changes = vec![Change::RemoveUser { id: Id(note.to_owned()) }];
         Entry { version: before.after(note.as_bytes()), origin: origin(), changes }
     }
 

@@ -36,6 +36,12 @@ enum Scenario {
         #[arg(long)]
         clickhouse: String,
     },
+    /// Two regions, one of which fails.
+    Regions {
+        /// URL of an empty ClickHouse store.
+        #[arg(long)]
+        clickhouse: String,
+    },
     /// The commands of the documents, as they stand there. For a machine of its own.
     FirstPlant,
 }
@@ -53,6 +59,9 @@ fn main() -> ExitCode {
                 .and_then(|()| vpn_tests::main_job::play(&folder, &store))
         }
         Scenario::Tools { clickhouse } => vpn_tests::tools::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse)),
+        Scenario::Regions { clickhouse } => {
+            vpn_tests::regions::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse))
+        }
         Scenario::FirstPlant => vpn_tests::first_plant::play(Path::new("/tmp")),
     };
     match outcome {

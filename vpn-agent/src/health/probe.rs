@@ -77,8 +77,9 @@ impl fmt::Display for Probe {
 
 /// Measures the time to each and back, milliseconds. Who does not answer is left out.
 pub async fn measure(probes: &BTreeMap<PlantId, Probe>) -> BTreeMap<PlantId, f64> {
-    let answers = stream::iter(probes)
-        .map(|(plant, probe)| async move { (plant.clone(), least(probe).await) })
+    // Owned, so that the future can be sent to another thread.
+    let answers = stream::iter(probes.clone())
+        .map(|(plant, probe)| async move { (plant, least(&probe).await) })
         .buffer_unordered(AT_ONCE);
     answers.filter_map(|(plant, time)| async move { Some((plant, 1_000.0 * time?.as_secs_f64())) }).collect().await
 }

@@ -320,6 +320,7 @@ mod tests {
             ethernet: false,
             mtu: 1420,
             up: true,
+            carrier: true,
             xdp: None,
             program: Some(30),
         }

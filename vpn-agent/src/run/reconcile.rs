@@ -40,6 +40,7 @@ use crate::{
     forwarding,
     id::PlantId,
     key::PublicKey,
+    moment::whole_seconds,
     repairs::Repair,
     wireguard::{AllowedIps, Device, Link},
 };
@@ -86,14 +87,14 @@ enum Part {
 }
 
 /// What was read for a piece; what is read at once where it is compared is not here.
-pub(super) enum Observed {
+pub(crate) enum Observed {
     Users(Option<Observation>, Vec<Ipv4Net>),
     Plants(Vec<(PlantId, Option<Observation>)>),
     Maps,
 }
 
 /// An interface of ours as it is.
-pub(super) struct Observation {
+pub(crate) struct Observation {
     seen: Seen,
     /// `None` for a borrowed one.
     device: Option<Device>,
@@ -254,14 +255,14 @@ impl Host {
         let Some(uplink) = self.plants.get(id) else { return false };
         let mut findings = audit::interface(&uplink.link, observation.as_ref().map(|of| &of.seen), self.is_detached());
         let device = observation.as_ref().and_then(|of| of.device.as_ref());
-        if let (Some(device), Kind::WireGuard { public_key, allowed_ips, own, listen_port }) = (device, &uplink.kind) {
+        if let (Some(device), Kind::WireGuard { site, own, listen_port }) = (device, &uplink.kind) {
             let shall = Tunnel {
                 link: &uplink.link,
                 public_key: *own,
-                listen_port: Some(*listen_port),
-                peers: &BTreeMap::from([(*public_key, allowed_ips.clone())]),
+                listen_port: *listen_port,
+                peers: &BTreeMap::from([(site.public_key, site.allowed_ips.clone())]),
                 leaving: &self.leaving(&uplink.link),
-                keepalive: 0,
+                keepalive: site.keepalive(),
             };
             findings.extend(audit::device(&shall, device));
         }
@@ -270,9 +271,9 @@ impl Host {
         }
         let before = (uplink.link.ifindex, uplink.link.mtu);
         let repaired = match &uplink.kind {
-            Kind::WireGuard { public_key, allowed_ips, .. } => {
-                let (public_key, allowed_ips) = (*public_key, allowed_ips.clone());
-                self.raise_tunnel(id, public_key, &allowed_ips).await
+            Kind::WireGuard { site, .. } => {
+                let site = site.clone();
+                self.raise_tunnel(id, site).await
             }
             Kind::Borrowed => {
                 let name = uplink.link.name.clone();
@@ -387,8 +388,7 @@ impl Host {
                 Some(error) => format!("not repaired: {error}"),
             };
             warn!("{what}: something else has changed it: {found}; {made}");
-            let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
-            self.repairs.push(Repair { at: now, what, found, made });
+            self.repairs.push(Repair { at: whole_seconds(Timestamp::now()), what, found, made });
         }
         if let Err(error) = self.repairs.write(&self.config.repairs_file()) {
             warn!("{error}");
@@ -406,6 +406,7 @@ fn shown_route((set, destination, bits): &RouteId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use vpn_ebpf_common::{
         Address, Prefix,
         names::{GATEWAY, PEERS, PLANTS, ROUTES, SERVICES},
@@ -413,6 +414,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        change::Touched,
         config::Config,
         datapath::repair::RouteId,
         enforcement::Records,
@@ -552,6 +554,35 @@ mod tests {
             host.records = records;
             host.apply(&state).await.unwrap();
             assert!(!round(&mut host).await);
+        });
+    }
+
+    /// Requirements: B4, G2.
+    #[test]
+    fn what_a_single_change_writes_is_what_shall_be() {
+        let folder = tempfile::tempdir().unwrap();
+        in_new_namespace(async {
+            let (mut host, mut state) = gateway(folder.path()).await;
+            let routes = |host: &Host| {
+                let peer = host.datapath.peers().unwrap()[&3];
+                host.datapath.routes().unwrap().keys().filter(|(set, ..)| *set == peer.route_set).count()
+            };
+            assert_eq!(routes(&host), 3);
+            for (change, left) in [("remove-role", 2), ("add-role", 3)] {
+                let change = json!({"change": change, "user": "user-b", "role": "operator", "on": {"plant": "south"}});
+                let changed = state.change(&[serde_json::from_value(change).unwrap()]).unwrap();
+                let Touched::Certificates(certificates) = changed.touched else { panic!("{changed:?}") };
+                host.hurry(&state, &certificates).await.unwrap();
+                assert_eq!(routes(&host), left);
+                assert!(!round(&mut host).await);
+                assert_eq!(host.repairs, Repairs::default());
+            }
+            let before = content(&host);
+            host.apply(&state).await.unwrap();
+            assert_eq!(content(&host).0, before.0);
+
+            host.forget_kernel().unwrap();
+            assert!(matches!(host.hurry(&state, &BTreeSet::new()).await, Err(Error::Unsettled)));
         });
     }
 

@@ -4,8 +4,8 @@
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use super::{Error, Host, RETRY};
-use crate::{key::PublicKey, wireguard::Link};
+use super::{Error, Host};
+use crate::{control::RETRY, key::PublicKey, wireguard::Link};
 
 /// So many routes are removed in one go, which takes about a millisecond.
 const ROUTES_AT_ONCE: usize = 1_024;

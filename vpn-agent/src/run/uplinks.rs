@@ -8,10 +8,11 @@ use std::{
 use tracing::{error, warn};
 use vpn_ebpf_common::names;
 
-use super::{Error, Host, is_plant_interface, removal::Removal};
+use super::{Error, Host, dial::Dial, is_plant_interface, removal::Removal};
 use crate::{
     borrowed::{Borrowed, Instance},
     config::Config,
+    endpoint::Endpoint,
     forwarding,
     id::PlantId,
     key::{PrivateKey, PublicKey},
@@ -28,31 +29,54 @@ pub(super) struct Uplink {
     /// As it shall be.
     pub link: Link,
     pub kind: Kind,
+    /// Of one whose endpoint is dialled.
+    pub dial: Option<Dial>,
 }
 
 /// What an interface was made for, or that it was borrowed.
 #[derive(PartialEq, Eq)]
 pub(super) enum Kind {
     WireGuard {
-        /// Of the router on site.
-        public_key: PublicKey,
-        allowed_ips: AllowedIps,
-        /// Of this end.
+        site: Site,
+        /// The public key of this end.
         own: PublicKey,
-        listen_port: u16,
+        /// `None` where the kernel chooses.
+        listen_port: Option<u16>,
     },
     Borrowed,
+}
+
+/// The plant's end of a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    pub public_key: PublicKey,
+    pub allowed_ips: AllowedIps,
+    /// Where it is dialled, with the seconds between keepalives; `None` if it dials.
+    pub dialled: Option<(Endpoint, u16)>,
+}
+
+impl Site {
+    /// The plant's end of an uplink, if that is a tunnel.
+    fn of(plant: &Plant, uplink: &state::Uplink) -> Option<Self> {
+        let dialled = match uplink {
+            state::Uplink::Dial { endpoint, keepalive_seconds, .. } => Some((endpoint.clone(), *keepalive_seconds)),
+            state::Uplink::Host { .. } | state::Uplink::Interface { .. } => None,
+        };
+        Some(Self { public_key: *uplink.public_key()?, allowed_ips: plant.subnets.clone(), dialled })
+    }
+
+    /// Seconds between keepalives to it; zero for none.
+    pub fn keepalive(&self) -> u16 {
+        self.dialled.as_ref().map_or(0, |(_, seconds)| *seconds)
+    }
 }
 
 impl Uplink {
     /// Whether nothing has to be done for `plant` to have the uplink `wanted`.
     fn is_for(&self, plant: &Plant, wanted: &state::Uplink) -> bool {
-        match (&self.kind, wanted) {
-            (Kind::WireGuard { public_key, allowed_ips, .. }, state::Uplink::Host { public_key: wanted }) => {
-                public_key == wanted && *allowed_ips == plant.subnets
-            }
-            (Kind::Borrowed, state::Uplink::Interface { interface }) => self.link.name == *interface,
-            _ => false,
+        match &self.kind {
+            Kind::WireGuard { site, .. } => Site::of(plant, wanted).as_ref() == Some(site),
+            Kind::Borrowed => wanted.interface() == Some(self.link.name.as_str()),
         }
     }
 
@@ -75,10 +99,10 @@ impl Host {
             if self.plants.get(id).is_some_and(|uplink| uplink.is_for(plant, wanted)) {
                 continue;
             }
-            let raised = match wanted {
-                state::Uplink::Host { public_key } => self.raise_tunnel(id, *public_key, &plant.subnets).await,
-                state::Uplink::Interface { interface } => self.borrow_interface(id, interface).await,
-                state::Uplink::Dial { .. } => Err(Error::NoDial),
+            let raised = match (Site::of(plant, wanted), wanted.interface()) {
+                (Some(site), _) => self.raise_tunnel(id, site).await,
+                (None, Some(interface)) => self.borrow_interface(id, interface).await,
+                (None, None) => continue,
             };
             let before = match raised {
                 Ok(uplink) => self.plants.insert(id.clone(), uplink),
@@ -93,29 +117,32 @@ impl Host {
     }
 
     /// Makes the interface of a plant, or brings the one that is there to what it shall be; only differences are written.
-    pub(super) async fn raise_tunnel(
-        &mut self,
-        id: &PlantId,
-        public_key: PublicKey,
-        allowed_ips: &AllowedIps,
-    ) -> Result<Uplink, Error> {
+    pub(super) async fn raise_tunnel(&mut self, id: &PlantId, site: Site) -> Result<Uplink, Error> {
         let number = self.allocations.plants().get(id).map(|given| given.id);
         let number = number.expect("the allocations were extended by this state");
         let port = self.config.plant_port(number);
         let port = port.expect("a plant without a port is not allocated");
         let key = PrivateKey::read_or_create(&self.config.plant_key_file(id))?;
+        // Who dials needs no port that others know.
+        let listen_port = site.dialled.is_none().then_some(port);
 
         let link = self.wireguard.ensure_link(&Config::plant_interface(number)).await?;
         self.wireguard.set_mtu(&link, self.config.plants.mtu).await?;
-        self.wireguard.configure(&link, &key, Some(port)).await?;
-        let desired = BTreeMap::from([(public_key, allowed_ips.clone())]);
-        let obsolete = self.wireguard.reconcile_peers(&link, &desired, 0).await?;
+        self.wireguard.configure(&link, &key, listen_port).await?;
+        let desired = BTreeMap::from([(site.public_key, site.allowed_ips.clone())]);
+        let obsolete = self.wireguard.reconcile_peers(&link, &desired, site.keepalive()).await?;
         self.removals.retain(|removal| removal.interface() != link.name);
         self.removals.extend(obsolete.into_iter().map(|key| Removal::Peer(link.clone(), key)));
+        // Once it is up, it dials by itself.
+        if let Some((endpoint, _)) = &site.dialled
+            && !link.up
+        {
+            self.dial_literal(&link, site.public_key, endpoint).await?;
+        }
         let link = self.open_for_traffic(&link, names::PLANT).await?;
-        let kind =
-            Kind::WireGuard { public_key, allowed_ips: allowed_ips.clone(), own: key.public(), listen_port: port };
-        Ok(Uplink { link, kind })
+        self.pulse.hurry();
+        let dial = site.dialled.as_ref().map(|(endpoint, _)| Dial::new(endpoint.clone()));
+        Ok(Uplink { link, kind: Kind::WireGuard { site, own: key.public(), listen_port }, dial })
     }
 
     /// Takes an interface of the host's for a plant. It is neither made nor set up or down nor given addresses.
@@ -134,7 +161,7 @@ impl Host {
         self.removals.retain(|removal| removal.interface() != name);
         self.datapath.attach_guard(&link.name, link.ifindex)?;
         let link = self.attach(&link, names::PLANT).await?;
-        Ok(Uplink { link, kind: Kind::Borrowed })
+        Ok(Uplink { link, kind: Kind::Borrowed, dial: None })
     }
 
     /// Whether borrowed interfaces are as they were when they were taken. Those that are not are forgotten, so that

@@ -34,7 +34,7 @@ pub fn of(status: &Status, config: &Config, files: &Files, kernel: &Kernel) -> V
     gateway_address(&mut differences, status, config, kernel);
     for plant in &status.plants {
         interface(&mut differences, &plant.interface, plant.uplink, Some(&plant.plant));
-        if plant.uplink == UplinkKind::Host && plant.interface.ifindex.is_some() && plant.tunnel.is_none() {
+        if plant.uplink != UplinkKind::Interface && plant.interface.ifindex.is_some() && plant.tunnel.is_none() {
             differences.push(format!("plant {}: WireGuard has no peer on {}", plant.plant, plant.interface.name));
         }
     }
@@ -84,7 +84,7 @@ fn interface(differences: &mut Vec<String>, interface: &Interface, uplink: Uplin
         None => interface.name.clone(),
     };
     let remedy = match uplink {
-        UplinkKind::Host => "see the agent's log, or send it SIGHUP",
+        UplinkKind::Host | UplinkKind::Dial => "see the agent's log, or send it SIGHUP",
         UplinkKind::Interface => "it is an interface of the host's, which the agent does not make or set up",
     };
     if interface.ifindex.is_none() {

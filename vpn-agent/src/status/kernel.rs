@@ -68,7 +68,7 @@ impl Kernel {
         let plants = files.active_plants(&config.region).map(|plant| files.interface(plant, &config.region));
         for (uplink, name) in plants.chain([(UplinkKind::Host, config.users.interface.clone())]) {
             let link = match uplink {
-                UplinkKind::Host => links.remove(&name),
+                UplinkKind::Host | UplinkKind::Dial => links.remove(&name),
                 UplinkKind::Interface => wireguard.link(&name).await?,
             };
             let Some(link) = link else { continue };
@@ -77,7 +77,9 @@ impl Kernel {
                 None
             });
             let (of_wireguard, closed_to_forwarding) = match uplink {
-                UplinkKind::Host => (Some(wireguard.device(&link).await?), forwarding::is_closed(&name)),
+                UplinkKind::Host | UplinkKind::Dial => {
+                    (Some(wireguard.device(&link).await?), forwarding::is_closed(&name))
+                }
                 UplinkKind::Interface => (None, forwarding::is_borrowed_closed(&name)),
             };
             let pinned_guard = datapath::pinned_guard(pin_dir, &name);

@@ -58,15 +58,27 @@ impl fmt::Display for Status {
         }));
         write!(f, "\ncertificates\n{certificates}")?;
 
-        let mut plants = Table::new(["PLANT", "OPERATOR", "INTERFACE", handshake, endpoint, received, sent]);
+        let mut plants =
+            Table::new(["PLANT", "OPERATOR", "INTERFACE", "UPLINK", "STATE", handshake, endpoint, received, sent]);
         let mut subnets = Table::new(["PLANT", "REAL", "VIRTUAL"]);
         for plant in &self.plants {
             let [handshake, endpoint, received, sent] = match plant.uplink {
-                UplinkKind::Host => tunnel(plant.tunnel.as_ref()),
+                UplinkKind::Host | UplinkKind::Dial => tunnel(plant.tunnel.as_ref()),
                 UplinkKind::Interface => Default::default(),
             };
             let (name, operator, interface) = (&plant.plant, &plant.operator, &plant.interface.name);
-            plants.push([name.clone(), operator.clone(), interface.clone(), handshake, endpoint, received, sent]);
+            let (kind, state) = (plant.uplink.label().to_owned(), plant.state.label().to_owned());
+            plants.push([
+                name.clone(),
+                operator.clone(),
+                interface.clone(),
+                kind,
+                state,
+                handshake,
+                endpoint,
+                received,
+                sent,
+            ]);
             let of_plant = plant.subnets.iter();
             subnets.extend(of_plant.map(|subnet| [name.clone(), subnet.real.to_string(), subnet.virtual_.to_string()]));
         }

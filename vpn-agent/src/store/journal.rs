@@ -5,9 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Damage};
+use super::Damage;
 use crate::{
     actor::Origin,
+    change::Change,
     version::{Fingerprint, Version},
 };
 

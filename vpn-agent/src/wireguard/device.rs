@@ -1,6 +1,10 @@
 //! Devices: what WireGuard adds to a link, that is a key, a port and peers.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::StreamExt as _;
 use genetlink::GenetlinkError;
@@ -41,6 +45,14 @@ pub struct Peer {
     pub rx_bytes: u64,
     /// Bytes sent to it, with WireGuard's overhead.
     pub tx_bytes: u64,
+}
+
+impl Peer {
+    /// How long ago the last handshake was completed. One in the future, by a clock that was set back, was just now.
+    #[must_use]
+    pub fn handshake_age(&self) -> Option<Duration> {
+        self.latest_handshake.map(|time| SystemTime::now().duration_since(time).unwrap_or_default())
+    }
 }
 
 impl Device {

@@ -23,6 +23,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
+    /// Whether packets can leave by it: what is at the other end of its cable is there.
+    pub carrier: bool,
     /// The id of the XDP program in front of it.
     pub xdp: Option<u32>,
     /// The id of the first program at its ingress hook.
@@ -150,6 +152,7 @@ impl From<&LinkMessage> for Link {
             ethernet: message.header.link_layer_type == LinkLayerType::Ether,
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
             xdp: None,
             program: None,
         };
@@ -206,7 +209,7 @@ mod tests {
             wireguard.set_mtu(&link, 1380).await.unwrap();
             wireguard.set_up(&link).await.unwrap();
             let changed = wireguard.link("vpn-test0").await.unwrap().unwrap();
-            assert_eq!(changed, Link { mtu: 1380, up: true, ..link });
+            assert_eq!(changed, Link { mtu: 1380, up: true, carrier: changed.carrier, ..link });
 
             let error = wireguard.ensure_link("vpn-test0").await.unwrap_err();
             assert!(matches!(&error, Error::OtherKind { kind, .. } if kind == "bridge"), "{error}");

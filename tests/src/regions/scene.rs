@@ -1,0 +1,273 @@
+//! The hosts of this scenario. The namespace of this process is the Internet.
+//!
+//! ```text
+//!                      ┌── 198.18.21.2 gateway eu ──┐
+//!  user-a 198.18.1.2 ──┤                            ├── 198.18.11.2 router north ── device 192.168.1.20
+//!                      └── 198.18.22.2 gateway us ──┤
+//!                                                   └── 198.18.12.2 router south ── device 192.168.1.20
+//! ```
+//!
+//! Each router has one WireGuard interface. That of north has a peer for each gateway, that of south only one for `us`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use vpn_agent::datapath::read::Maps as _;
+use vpn_directory::Directory;
+use vpn_ebpf_common::flow::{Flow, FlowKey};
+
+use crate::{
+    accounts::{Between, Reported},
+    audit::Audit,
+    gateway::{Clickhouse, Gateway, Host, KEY},
+    lab::{self, DEVICE, Plant, SUBNET},
+    namespace::{Namespace, run},
+    steps::equal,
+};
+
+use super::client::{self, Applicant, Client, ENDPOINT};
+
+/// Bytes of each plant's download.
+pub const BLOB: usize = 2_000_000;
+
+/// Names of the regions.
+const EU: &str = "eu-central";
+const US: &str = "us-east";
+
+/// A BPF file system that every network namespace sees. That of /sys is hidden from them.
+const PINS: &str = "/run/pins";
+
+/// What is behind a region's name.
+pub struct Region {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// What its agent has given out.
+    pub directory: Directory,
+    /// The gateway's address in the Internet.
+    pub address: Ipv4Addr,
+    /// The Internet's interface towards it.
+    uplink: &'static str,
+}
+
+/// Everything that takes part.
+pub struct Scene {
+    /// For what the tools write.
+    pub folder: PathBuf,
+    /// The region that will fail.
+    pub eu: Region,
+    /// The other one.
+    pub us: Region,
+    /// Whether the first one is down.
+    pub has_failed: bool,
+    /// The user.
+    pub user: Client,
+    /// Linked to both regions.
+    pub north: Plant,
+    /// Linked to `us` alone.
+    pub south: Plant,
+    /// Public keys of the user and of both routers.
+    keys: [String; 3],
+    /// What the collectors have stored.
+    pub audit: Audit,
+    /// What the tools said they moved.
+    pub reported: Vec<Reported>,
+}
+
+/// The hosts before anything of the product runs.
+pub struct Hosts {
+    user: Applicant,
+    north: Plant,
+    south: Plant,
+    eu: Gateway,
+    us: Gateway,
+}
+
+impl crate::steps::Found for Hosts {}
+
+impl Hosts {
+    /// Connects all of them. The gateways have one key.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn build(folder: &Path, clickhouse: &Clickhouse) -> Result<Self> {
+        fs::create_dir_all(PINS)?;
+        run(&format!("mount -t bpf bpf {PINS}"))?;
+        Namespace::own().set("net.ipv4.ip_forward", "1")?;
+        client::prepare()?;
+        let user = Applicant::new("user-a", 1, folder)?;
+        let north = Plant::build("north", "north-lan", 11, &[], (BLOB, 0), folder)?;
+        let south = Plant::build("south", "south-lan", 12, &[], (BLOB, 0), folder)?;
+        let eu = Host {
+            namespace: lab::connect("eu", 21)?,
+            name: "gateway-eu",
+            region: EU,
+            source: "100.80.0.0/16",
+            pin_dir: "/run/pins/eu",
+            endpoints: Some([ENDPOINT, "198.18.21.2"]),
+        };
+        let us = Host {
+            namespace: lab::connect("us", 22)?,
+            name: "gateway-us",
+            region: US,
+            source: "100.81.0.0/16",
+            pin_dir: "/run/pins/us",
+            endpoints: Some([ENDPOINT, "198.18.22.2"]),
+        };
+        for (host, link) in [("user-a", 1), ("north", 11), ("south", 12), ("eu", 21), ("us", 22)] {
+            run(&format!("ip -netns {host} route add default via 198.18.{link}.1"))?;
+        }
+        let eu = Gateway::configure_on(eu, folder, clickhouse, "")?;
+        let name = us.name;
+        fs::create_dir_all(folder.join(name))?;
+        fs::copy(eu.path(KEY), folder.join(name).join(KEY))?;
+        let us = Gateway::configure_on(us, folder, clickhouse, "")?;
+        Ok(Self { user, north, south, eu, us })
+    }
+
+    /// Starts the programs of both regions with one state, and writes the user's profile.
+    ///
+    /// # Errors
+    /// If a program does not do its work.
+    pub fn start(self, folder: &Path, clickhouse: &Clickhouse) -> Result<Scene> {
+        let Self { user, north, south, eu, us } = self;
+        let keys = [&user.public_key, &north.router.public_key, &south.router.public_key].map(Clone::clone);
+        let state = state(1, &keys, "operator");
+        // Both at once: most of the time goes into the verification of their programs.
+        let mut gateways = [eu, us];
+        for gateway in &mut gateways {
+            gateway.write_state(&state)?;
+            gateway.launch_agent()?;
+        }
+        let [eu, us] = gateways;
+        let region = |mut gateway: Gateway, link: u8, uplink| {
+            let directory = gateway.applied(1)?;
+            gateway.start_collector()?;
+            Ok::<_, anyhow::Error>(Region { gateway, directory, address: Ipv4Addr::new(198, 18, link, 2), uplink })
+        };
+        let (eu, us) = (region(eu, 21, "up21")?, region(us, 22, "up22")?);
+        let offers = [&eu, &us].map(|region| region.gateway.agent(&["offer", "--certificate", "certificate-a"]));
+        let [offer, other] = offers;
+        let offer = offer?;
+        equal("the offer of the second region", other?, offer.clone())?;
+        let user = user.accept(&offer, folder)?;
+        let audit = Audit::new(clickhouse.url());
+        let folder = folder.to_owned();
+        Ok(Scene { folder, eu, us, has_failed: false, user, north, south, keys, audit, reported: Vec::new() })
+    }
+}
+
+impl Region {
+    /// What `wg show` says of the gateway.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn shown(&self, what: &str) -> Result<String> {
+        self.gateway.host().namespace.run(&format!("wg show {what}"))
+    }
+
+    /// Cuts the gateway off from the Internet, or connects it again.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn set_uplink(&self, state: &str) -> Result<()> {
+        run(&format!("ip link set {} {state}", self.uplink))?;
+        Ok(())
+    }
+
+    /// The kernel's flows.
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn flows(&self) -> Result<BTreeMap<FlowKey, Flow>> {
+        Ok(self.gateway.maps()?.flows()?)
+    }
+
+    /// Packets to a plant, and from it, by the kernel's flows.
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn packets(&self, plant: &str) -> Result<[u64; 2]> {
+        let id = self.plant(plant)?.id;
+        let flows = self.flows()?;
+        let of_plant = flows.values().filter(|flow| flow.plant == id);
+        Ok(of_plant.fold([0, 0], |[to, from], flow| [to + flow.to_plant.packets, from + flow.to_user.packets]))
+    }
+
+    fn plant(&self, name: &str) -> Result<&vpn_directory::Plant> {
+        self.directory.plants.iter().find(|plant| plant.plant == name).context("no such plant")
+    }
+}
+
+impl Scene {
+    /// The owners of the sites set their routers up, with what the gateways have for them. That of north has a peer for
+    /// each region.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn link_sites(&self) -> Result<()> {
+        let peer = self.folder.join("us.peer");
+        fs::write(&peer, self.us.gateway.agent(&["site-config", "north", "--peer-only"])?)?;
+        let peer = peer.display().to_string();
+        let sites =
+            [(&self.eu, &self.north, "north", vec!["--region-peers", &peer]), (&self.us, &self.south, "south", vec![])];
+        for (region, plant, name, options) in sites {
+            let configuration = self.folder.join(format!("{name}.conf"));
+            let (key, out) = (plant.router.private_key_file(), configuration.display().to_string());
+            region.gateway.agent(&[&["site-config", name, "--key", key, "--out", &out], &*options].concat())?;
+            client::set_up_site(&plant.router.namespace, &configuration)?;
+        }
+        Ok(())
+    }
+
+    /// The state in which the user has this job role at north.
+    pub fn state(&self, revision: u64, role: &str) -> Value {
+        state(revision, &self.keys, role)
+    }
+
+    /// The device of a plant as the user writes it, in every region.
+    ///
+    /// # Errors
+    /// If there is no such plant.
+    pub fn device(&self, plant: &str) -> Result<Ipv4Addr> {
+        let subnet = self.us.plant(plant)?.subnets.first().context("a plant without subnets")?;
+        let network: Ipv4Addr = subnet.virtual_.network().to_string().parse()?;
+        Ok(Ipv4Addr::from_bits(network.to_bits() | DEVICE.to_bits() & 0xff))
+    }
+
+    /// The user and a plant's device.
+    ///
+    /// # Errors
+    /// If there is no such plant.
+    pub fn between(&self, region: &'static str, plant: &'static str) -> Result<Between> {
+        Ok(Between { region, user: "user-a", plant, addressed: self.device(plant)? })
+    }
+}
+
+fn state(revision: u64, [user, north, south]: &[String; 3], role: &str) -> Value {
+    let plant = |name: &str, key: &str, regions: &[&str]| {
+        json!({
+            "id": name, "organisation": "alpha", "subnets": [SUBNET],
+            "uplinks": [{ "regions": regions, "uplink": { "kind": "host", "public_key": key } }],
+        })
+    };
+    json!({
+        "revision": revision,
+        "organisations": [{ "id": "alpha" }],
+        "portfolios": [],
+        "plants": [plant("north", north, &[EU, US]), plant("south", south, &[US])],
+        "users": [{ "id": "user-a" }],
+        "memberships": [{ "user": "user-a", "organisation": "alpha", "kind": "member", "access": "all" }],
+        "roles": [
+            { "user": "user-a", "role": role, "on": { "plant": "north" } },
+            { "user": "user-a", "role": "operator", "on": { "plant": "south" } },
+        ],
+        "cooperations": [],
+        "certificates": [{ "id": "certificate-a", "user": "user-a", "public_key": user }],
+    })
+}

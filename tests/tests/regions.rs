@@ -1,0 +1,51 @@
+//! Several regions behind one profile. See `vpn_tests::regions` for what it checks.
+
+use std::{path::Path, time::Duration};
+
+use vpn_tests::{
+    demo, skip,
+    store::Store,
+    vm::{HOST, Kernel, Machine},
+};
+
+/// How long all of it may take under emulation.
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// What `wg-quick` needs besides the tools that every machine has.
+const TOOLS: [&str; 2] = ["bash", "stat"];
+
+/// Requirements: E1, E2, E3, E4.
+#[test]
+fn a_profile_goes_on_in_another_region() {
+    let name = "a_profile_goes_on_in_another_region";
+    if skip::quick() {
+        return skip::skipped(name, "--quick leaves out what boots a machine");
+    }
+    // What regions are about differs little between kernels; each of them has played it.
+    let kernel = Kernel::all().pop().expect("a kernel to boot; run `cargo xtask setup`");
+    play(&kernel);
+}
+
+/// For all kernels, which takes its time.
+#[test]
+#[ignore = "one kernel is enough for each run; call it by its name"]
+fn on_every_kernel() {
+    for kernel in Kernel::all() {
+        play(&kernel);
+    }
+}
+
+fn play(kernel: &Kernel) {
+    let programs = demo::programs().unwrap();
+    let mut machine = Machine::new(kernel).network(true).file("/usr/bin/wg-quick", "/sbin/wg-quick");
+    for name in ["guest", "vpn-agent", "vpn-collector"] {
+        machine = machine.program(programs.join(name));
+    }
+    for name in TOOLS {
+        machine = machine.program(Path::new("/usr/bin").join(name));
+    }
+    let store = Store::start(&programs.join("vpn-collector"), &demo::library().unwrap()).unwrap();
+    let url = format!("http://{HOST}:{}", store.port());
+    let report = machine.run(&["guest", "regions", "--clickhouse", &url], LIMIT, |line| println!("{line}")).unwrap();
+    assert_eq!(report.exit, 0, "regions fail on Linux {}, see above", kernel.release());
+}
