@@ -161,9 +161,9 @@ fn single_changes(fleet: Fleet, count: usize) -> Vec<(&'static str, Vec<Value>)>
         ("role", of_users(&|user| tagged("add-role", fleet::role(user, first(user))))),
         (
             "priority",
-            of_users(&|user| {
-                json!({"change": "set-priority", "user": fleet::user(user), "plants": [fleet.wish_of(user)]})
-            }),
+            of_users(
+                &|user| json!({"change": "set-priority", "user": fleet::user(user), "plants": [fleet.wish_of(user)]}),
+            ),
         ),
         ("revoke", of_users(&|user| json!({"change": "revoke-certificate", "id": format!("certificate-{user}")}))),
         (
@@ -230,7 +230,7 @@ impl Host {
     /// A whole state.
     fn apply(&mut self, state: &State) -> Result<()> {
         self.config.check_state(state)?;
-        self.allocations.check_owners(state)?;
+        self.allocations.check(state, &self.config)?;
         self.uplinks = uplinks(state);
         let Self { config, datapath, allocations, records, content, uplinks } = self;
         let policy = Policy::compile(state, &config.terms(Timestamp::now()));
@@ -250,7 +250,7 @@ impl Host {
         let Touched::Certificates(certificates) = &changed.touched else {
             anyhow::bail!("{changes:?} touches everything")
         };
-        self.allocations.check_owners_of(state, certificates)?;
+        self.allocations.check_some(state, &self.config, certificates)?;
         let after = Portrait::of_certificates(state, &terms, certificates);
         state.undo(changed.undo);
         let difference = Difference::between(&Portrait::of_certificates(state, &terms, certificates), &after);
@@ -280,7 +280,10 @@ impl Host {
     fn check(&mut self, state: &State) -> Result<()> {
         let before = self.datapath.peer_table().entries();
         self.apply(state)?;
-        ensure!(self.datapath.peer_table().entries() == before, "the whole state changes what single changes have made");
+        ensure!(
+            self.datapath.peer_table().entries() == before,
+            "the whole state changes what single changes have made"
+        );
         Ok(())
     }
 }

@@ -110,9 +110,9 @@ impl Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let measured = match &arguments {
-        Arguments { control: Some(step), size: Some(size), users: Some(users), folder: Some(folder), changes, .. } => {
-            control::run(*step, size, *users, folder, changes.unwrap_or_default())
-        }
+        Arguments {
+            control: Some(step), size: Some(size), users: Some(users), folder: Some(folder), changes, ..
+        } => control::run(*step, size, *users, folder, changes.unwrap_or_default()),
         Arguments { guest: true, .. } => guest::run(),
         _ => run(&arguments),
     };

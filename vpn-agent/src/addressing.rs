@@ -8,6 +8,7 @@
 //! returns finds its virtual subnets. What the desired state no longer has stays here as inactive.
 
 mod file;
+mod takeover;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -124,11 +125,11 @@ impl From<Peer> for PeerRecord {
 /// The first addresses of the pools that IPv6 tunnel addresses follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tunnel6 {
+pub struct Tunnel6 {
     /// Of `pools.tunnel`: host numbers count from here.
-    tunnel: Ipv4Addr,
+    pub tunnel: Ipv4Addr,
     /// Of `pools.tunnel6`: they are added here.
-    tunnel6: Ipv6Addr,
+    pub tunnel6: Ipv6Addr,
 }
 
 /// What a plant was given, and who operates it.
@@ -232,6 +233,23 @@ pub enum Error {
         before: IpAddr,
         /// Where it shall begin.
         now: IpAddr,
+    },
+    /// The ledger of the state contradicts what was given here before, or the configuration.
+    #[error("{path}: {message}")]
+    Ledger {
+        /// The field, such as `allocations.peers[certificate-a].address`.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Nothing is given here, and the ledger of the state lacks something.
+    #[error(
+        "allocations: {what} has no entry; run `vpn-agent allocate` where the ledger is kept, or set allocations to \
+         \"local\" in the configuration of a gateway that is the only one"
+    )]
+    NotInLedger {
+        /// What lacks an entry.
+        what: String,
     },
     /// A certificate changed hands.
     #[error(
@@ -356,46 +374,59 @@ impl Allocations {
     /// # Errors
     /// See [`Error`].
     pub fn extended(&self, state: &State, config: &Config) -> Result<Self, Error> {
-        self.check_owners(state)?;
+        self.check(state, config)?;
         let mut next = self.clone();
+        next.take_over(state);
         next.give_peers(state, &config.pools)?;
         next.give_plants(state, config)?;
         Ok(next)
     }
 
-    /// What these certificates need besides, as far as `state` has them: the same that [`Self::extended`] would give them,
-    /// if nobody else is new. Pure.
+    /// What these certificates need besides: the same that [`Self::extended`] would give them, if nobody else is new. Pure.
     ///
     /// # Errors
-    /// [`Error::OtherOwner`], [`Error::TunnelPool`], [`Error::Ids`], [`Error::Moved`].
+    /// See [`Error`].
     pub fn addition<'c>(
         &self,
         state: &State,
         config: &Config,
-        certificates: impl IntoIterator<Item = &'c CertificateId>,
+        certificates: impl IntoIterator<Item = &'c CertificateId> + Clone,
     ) -> Result<Addition, Error> {
+        self.check_some(state, config, certificates.clone())?;
         let mut addition = self.reservation(0);
         let mut new = Vec::new();
         for id in certificates {
-            let Some(certificate) = state.certificates.get(id) else { continue };
+            let Some(certificate) = state.certificates.get(id) else {
+                // Its entry in the ledger may come before it.
+                if !self.peers.contains_key(id) {
+                    addition.peers.extend(Self::from_ledger(state, id).map(|peer| (id.clone(), peer)));
+                }
+                continue;
+            };
             let organisations = state.organisations_behind(&certificate.owner);
             match self.peers.get(id) {
-                Some(peer) => {
-                    self.check_owners_of(state, [id])?;
-                    if peer.organisations != organisations {
-                        addition.peers.insert(id.clone(), Peer { organisations, ..peer.clone() });
-                    }
-                }
-                None => new.push((id, certificate.owner.holder(), organisations)),
+                Some(peer) if peer.organisations == organisations => {}
+                Some(peer) => drop(addition.peers.insert(id.clone(), Peer { organisations, ..peer.clone() })),
+                None => match Self::from_ledger(state, id) {
+                    Some(peer) => drop(addition.peers.insert(id.clone(), peer)),
+                    None => new.push((id, certificate.owner.holder(), organisations)),
+                },
             }
         }
+        if let Some(ledger) = &state.ledger {
+            addition.next.peer = addition.next.peer.max(ledger.next().peer);
+            addition.tunnel6 = addition.tunnel6.or(ledger.tunnel6());
+        }
         if !new.is_empty() {
-            let mut free = self.free_addresses(&config.pools);
+            let taken: BTreeSet<_> = addition.peers.values().map(|peer| peer.address).collect();
+            let mut free = self.free_addresses(&config.pools).filter(|address| !taken.contains(address));
             for (id, owner, organisations) in new {
                 let address = free.next().ok_or_else(|| tunnel_pool(&config.pools, id))?;
                 let number = give(&mut addition.next.peer, "certificates")?;
                 addition.peers.insert(id.clone(), Peer { id: number, address, owner, organisations });
             }
+        }
+        if !addition.peers.is_empty() {
             keep_tunnel6(&mut addition.tunnel6, &config.pools)?;
         }
         Ok(addition)
@@ -887,7 +918,7 @@ mod tests {
     }
 
     /// Some certificates and plants out of a few, the plants with some subnets out of a few.
-    fn documents() -> impl Strategy<Value = Value> {
+    pub(super) fn documents() -> impl Strategy<Value = Value> {
         const SUBNETS: [&str; 8] = [
             "192.168.1.0/24",
             "172.16.0.0/13",

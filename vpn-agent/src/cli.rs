@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod allocate;
 mod profile;
 mod site_config;
 
 pub use self::{
+    allocate::Allocate,
     profile::{Output, Profile},
     site_config::SiteConfig,
 };
@@ -45,6 +47,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Print a desired state with its ledger completed: every certificate, plant and subnet has its numbers and addresses
+    Allocate(Allocate),
     /// Print the JSON Schema of the desired state
     Schema,
     /// Show what the kernel does now: interfaces, certificates, plants, route sets, counters, and where that differs

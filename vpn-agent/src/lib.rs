@@ -34,6 +34,7 @@ pub mod health;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod ledger;
 pub mod liveness;
 pub mod moment;
 #[cfg(test)]

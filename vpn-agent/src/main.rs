@@ -53,6 +53,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             result?;
         }
         Command::Check { file, config } => return check(&file, config.as_deref()),
+        Command::Allocate(allocate) => print(&json(&commands::allocate(&allocate)?)?)?,
         Command::Schema => print(&json(&schemars::schema_for!(Document))?)?,
         Command::Status { json: as_json, config } => {
             let config = Config::read(&config)?;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     addressing,
     id::{CertificateId, OrganisationId, PlantId},
+    liveness::{Liveness, UplinkState},
     policy::{self, Chain, Policy},
     state::{self, Owner, State, is_in_force},
     status::table::Table,
@@ -90,6 +91,20 @@ pub enum Link {
     NotLinked,
     /// Nobody has looked.
     Unknown,
+}
+
+impl Link {
+    /// As the agent saw it last; `seen` is what it wrote, if that is of now.
+    #[must_use]
+    pub fn of(seen: Option<&Liveness>, plant: &PlantId) -> Self {
+        match seen.and_then(|seen| seen.plants.get(plant)).map(|uplink| uplink.state) {
+            None => Self::Unknown,
+            Some(UplinkState::Up) => Self::Up,
+            Some(UplinkState::Down) => Self::Down,
+            Some(UplinkState::Never) => Self::Never,
+            Some(UplinkState::NotLinked) => Self::NotLinked,
+        }
+    }
 }
 
 impl fmt::Display for Link {

@@ -194,7 +194,7 @@ fn change(gateway: &mut Gateway, state: &mut State, change: &Value) {
     // An owner is for ever, which the state alone does not know.
     let before = state.clone();
     let Ok(changed) = state.change(&[change]) else { return };
-    if gateway.allocations.check_owners(state).is_err() {
+    if gateway.allocations.check(state, &gateway.config).is_err() {
         *state = before;
         return;
     }
@@ -249,6 +249,10 @@ fn changes() -> impl Strategy<Value = Value> {
             .prop_map(|id| json!({"change": "revoke-certificate", "id": id})),
         1 => (select(&["c0", "c1", "c2"][..]), 50..60_u8).prop_map(|(id, key)| json!({
             "change": "rotate-certificate", "id": id, "public_key": example::key(key)
+        })),
+        1 => (0..6_u8, user(), 1..12_u8, 2..14_u8).prop_map(|(id, user, number, address)| json!({
+            "change": "put-allocations",
+            "peers": [{"certificate": format!("c{id}"), "id": number, "address": format!("100.64.0.{address}"), "user": user}],
         })),
         1 => user().prop_map(|user| json!({"change": "put-user", "id": user})),
         1 => user().prop_map(|user| json!({"change": "remove-user", "id": user})),

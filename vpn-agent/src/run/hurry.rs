@@ -27,10 +27,10 @@ impl Host {
     /// certificates reach, their keys, and which of them there are.
     ///
     /// # Errors
-    /// See [`Error`]. After [`addressing::Error::OtherOwner`] nothing was touched. After any other the state has to be
+    /// See [`Error`]. After those of [`addressing::Allocations::check_some`] nothing was touched. After any other the state has to be
     /// applied as a whole, by [`Self::apply`], which completes what was begun; with [`Error::Unsettled`] nothing was.
     pub async fn hurry(&mut self, state: &State, touched: &BTreeSet<CertificateId>) -> Result<Written, Error> {
-        self.allocations.check_owners_of(state, touched)?;
+        self.allocations.check_some(state, &self.config, touched)?;
         if self.users.is_none() || self.user_peers.is_none() {
             return Err(Error::Unsettled);
         }
