@@ -3,13 +3,15 @@
 //! Absolute times say as much about the machine as about the gateway. So whatever there is a bound or an alternative for
 //! is measured beside it, round by round, and the ratio is printed.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 
+mod control;
 mod driver;
 mod established;
+mod fleet;
 mod forwarding;
 mod guest;
 mod home;
@@ -50,6 +52,21 @@ struct Arguments {
     /// Be the gateway, the users and the plants of a virtual machine
     #[arg(long, hide = true)]
     guest: bool,
+    /// Be the agent, for one step
+    #[arg(long, hide = true, value_enum, requires_all = ["size", "users", "folder", "changes"])]
+    control: Option<control::Step>,
+    /// How the figures of the step are named
+    #[arg(long, hide = true)]
+    size: Option<String>,
+    /// How many users there are
+    #[arg(long, hide = true)]
+    users: Option<usize>,
+    /// Where the state lies
+    #[arg(long, hide = true)]
+    folder: Option<PathBuf>,
+    /// How many changes of each kind are made
+    #[arg(long, hide = true)]
+    changes: Option<usize>,
 }
 
 /// A part of the benchmarks.
@@ -65,6 +82,8 @@ enum Part {
     Routes,
     /// Memory in the kernel.
     Memory,
+    /// The agent: whole states and single changes.
+    Control,
     /// From TUN device to TUN device, beside nftables.
     Tun,
     /// From WireGuard to WireGuard, beside nftables.
@@ -90,7 +109,13 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let measured = if arguments.guest { guest::run() } else { run(&arguments) };
+    let measured = match &arguments {
+        Arguments {
+            control: Some(step), size: Some(size), users: Some(users), folder: Some(folder), changes, ..
+        } => control::run(*step, size, *users, folder, changes.unwrap_or_default()),
+        Arguments { guest: true, .. } => guest::run(),
+        _ => run(&arguments),
+    };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -143,6 +168,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             let scene = &mut Scene::build(topology, 131_072)?;
             opening::measure_again(report, scene, name, effort)?;
         }
+    }
+    if wants(Part::Control) {
+        control::measure(report, effort)?;
     }
     if wants(Part::Tun) {
         for (name, users, flows) in [("1k", 1_000, 1_000), ("100k", 10_000, 100_000)] {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use vpn_agent::{
     addressing::Allocations,
+    catalogue::Catalogue,
     config::Config,
     content,
     datapath::{self, Datapath, Sizes, fill::Content, read::Maps as _},
@@ -319,6 +320,7 @@ struct World {
     gate: Gate,
     document: Value,
     given: Allocations,
+    catalogue: Catalogue,
     uplinks: BTreeMap<PlantId, Uplink>,
     link: Link,
     /// A port of the user's for each packet, so that each opens a flow.
@@ -342,6 +344,7 @@ impl World {
             gate: Gate::of(datapath),
             document: document(),
             given: Allocations::default(),
+            catalogue: Catalogue::new(&Allocations::default()),
             uplinks: uplinks.map(|(plant, ifindex)| (plant.parse().unwrap(), uplink(ifindex))).into(),
             link: Link::Up,
             port: 20_000,
@@ -376,8 +379,9 @@ impl World {
         let linked = |id: &PlantId| state.plants.get(id).is_some_and(|plant| plant.uplink_in("eu").is_some());
         let uplinks =
             self.uplinks.iter().filter(|(id, _)| linked(id)).map(|(id, uplink)| (id.clone(), *uplink)).collect();
-        let tables = Tables::new(&state, &mut self.given, &self.config.pools, &policy, &uplinks).unwrap();
-        content::content(tables, &self.config, &BTreeMap::new())
+        let (given, catalogue) = (&self.given, &mut self.catalogue);
+        let tables = Tables::new(&state, given, catalogue, &self.config.pools, &policy, &uplinks).unwrap();
+        content::content(tables, &self.config)
     }
 
     fn state(&self) -> State {

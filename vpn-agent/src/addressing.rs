@@ -7,17 +7,19 @@
 //! What was given is never taken back: an audit row of last year must not name somebody else today, and a plant that
 //! returns finds its virtual subnets. What the desired state no longer has stays here as inactive.
 
+mod file;
 mod takeover;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
+pub use self::file::{Addition, AllocationsFile};
 use ipnet::{IpNet, Ipv4Net};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 
 use crate::{
     config::{Config, Pools},
@@ -42,8 +44,19 @@ pub struct Allocations {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tunnel6: Option<Tunnel6>,
     plants: BTreeMap<PlantId, Plant>,
-    /// Ids of the live route sets, by a digest of their content. A set that is gone is forgotten, its id is not.
-    route_sets: BTreeMap<Digest, u32>,
+    /// Files of earlier versions have ids of route sets here. Which set has which id, the kernel says.
+    #[serde(default, skip_serializing)]
+    route_sets: Ignored,
+}
+
+/// Something of another version, which is not looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ignored;
+
+impl<'de> Deserialize<'de> for Ignored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 /// The ids to give next. Zero is no id.
@@ -53,6 +66,7 @@ struct Next {
     peer: u32,
     plant: u32,
     route: u32,
+    /// The first one that is not reserved: what is in use is less.
     route_set: u32,
 }
 
@@ -140,11 +154,6 @@ pub struct Subnet {
     #[serde(rename = "virtual")]
     pub virtual_: IpNet,
 }
-
-/// SHA-256 of a route set's content, in hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Digest(pub(crate) String);
 
 /// Why something cannot be given. Nothing was given then.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -325,33 +334,12 @@ impl Default for Allocations {
             peers: BTreeMap::new(),
             tunnel6: None,
             plants: BTreeMap::new(),
-            route_sets: BTreeMap::new(),
+            route_sets: Ignored,
         }
     }
 }
 
 impl Allocations {
-    /// Reads the file at `path`; no file means that nothing was given yet.
-    ///
-    /// # Errors
-    /// See [`FileError`].
-    pub fn read(path: &Path) -> Result<Self, FileError> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(FileError::Io { path: path.to_owned(), source }),
-        };
-        let json = |source| FileError::Json { path: path.to_owned(), source };
-        let Header { format } = serde_json::from_slice(&bytes).map_err(json)?;
-        if !(1..=FORMAT).contains(&format) {
-            return Err(FileError::Format { path: path.to_owned(), found: format });
-        }
-        let mut given: Self = serde_json::from_slice(&bytes).map_err(json)?;
-        given.format = FORMAT;
-        given.check_unique().map_err(|what| FileError::Twice { path: path.to_owned(), what })?;
-        Ok(given)
-    }
-
     /// Ids are given by counting on, so a file from elsewhere or of another time could have one given again.
     fn check_unique(&self) -> Result<(), String> {
         let subnets = || self.plants.values().flat_map(|plant| plant.subnets.values());
@@ -359,7 +347,6 @@ impl Allocations {
             ("peer", self.peers.values().map(|peer| peer.id).collect::<Vec<_>>(), self.next.peer),
             ("plant", self.plants.values().map(|plant| plant.id).collect(), self.next.plant),
             ("route", subnets().map(|subnet| subnet.id).collect(), self.next.route),
-            ("route_set", self.route_sets.values().copied().collect(), self.next.route_set),
         ] {
             let mut seen = BTreeSet::new();
             if let Some(id) = ids.iter().find(|id| !seen.insert(**id)) {
@@ -382,15 +369,6 @@ impl Allocations {
         Ok(())
     }
 
-    /// Replaces the file at `path`, on disk when it returns. To be done before anything given is used.
-    ///
-    /// # Errors
-    /// [`FileError::Io`]; the old file is then still in place.
-    pub fn write(&self, path: &Path) -> Result<(), FileError> {
-        let bytes = serde_json::to_vec(self).map_err(|source| FileError::Json { path: path.to_owned(), source })?;
-        vpn_directory::replace(path, &bytes).map_err(|source| FileError::Io { path: path.to_owned(), source })
-    }
-
     /// These allocations and what `state` needs besides. Pure; all or nothing.
     ///
     /// # Errors
@@ -402,6 +380,56 @@ impl Allocations {
         next.give_peers(state, &config.pools)?;
         next.give_plants(state, config)?;
         Ok(next)
+    }
+
+    /// What these certificates need besides: the same that [`Self::extended`] would give them, if nobody else is new. Pure.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn addition<'c>(
+        &self,
+        state: &State,
+        config: &Config,
+        certificates: impl IntoIterator<Item = &'c CertificateId> + Clone,
+    ) -> Result<Addition, Error> {
+        self.check_some(state, config, certificates.clone())?;
+        let mut addition = self.reservation(0);
+        let mut new = Vec::new();
+        for id in certificates {
+            let Some(certificate) = state.certificates.get(id) else {
+                // Its entry in the ledger may come before it.
+                if !self.peers.contains_key(id) {
+                    addition.peers.extend(Self::from_ledger(state, id).map(|peer| (id.clone(), peer)));
+                }
+                continue;
+            };
+            let organisations = state.organisations_behind(&certificate.owner);
+            match self.peers.get(id) {
+                Some(peer) if peer.organisations == organisations => {}
+                Some(peer) => drop(addition.peers.insert(id.clone(), Peer { organisations, ..peer.clone() })),
+                None => match Self::from_ledger(state, id) {
+                    Some(peer) => drop(addition.peers.insert(id.clone(), peer)),
+                    None => new.push((id, certificate.owner.holder(), organisations)),
+                },
+            }
+        }
+        if let Some(ledger) = &state.ledger {
+            addition.next.peer = addition.next.peer.max(ledger.next().peer);
+            addition.tunnel6 = addition.tunnel6.or(ledger.tunnel6());
+        }
+        if !new.is_empty() {
+            let taken: BTreeSet<_> = addition.peers.values().map(|peer| peer.address).collect();
+            let mut free = self.free_addresses(&config.pools).filter(|address| !taken.contains(address));
+            for (id, owner, organisations) in new {
+                let address = free.next().ok_or_else(|| tunnel_pool(&config.pools, id))?;
+                let number = give(&mut addition.next.peer, "certificates")?;
+                addition.peers.insert(id.clone(), Peer { id: number, address, owner, organisations });
+            }
+        }
+        if !addition.peers.is_empty() {
+            keep_tunnel6(&mut addition.tunnel6, &config.pools)?;
+        }
+        Ok(addition)
     }
 
     /// Whether the certificates and plants of `state` belong to whom they have always belonged. A flow that lives
@@ -443,7 +471,6 @@ impl Allocations {
     }
 
     fn give_peers(&mut self, state: &State, pools: &Pools) -> Result<(), Error> {
-        let mut taken = BTreeSet::new();
         for (certificate, peer) in &self.peers {
             if !pools.is_for_certificates(peer.address) {
                 return Err(Error::OutsidePool {
@@ -453,42 +480,37 @@ impl Allocations {
                     pool: IpNet::V4(pools.tunnel),
                 });
             }
-            taken.insert(peer.address);
         }
-        let mut free =
-            pools.tunnel.hosts().filter(|address| pools.is_for_certificates(*address) && !taken.contains(address));
+        let mut free = self.free_addresses(pools);
         for (id, certificate) in &state.certificates {
             let organisations = state.organisations_behind(&certificate.owner);
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.organisations = organisations;
                 continue;
             }
-            let address = free.next().ok_or_else(|| Error::TunnelPool {
-                pool: pools.tunnel,
-                size: (1 << (32 - pools.tunnel.prefix_len())) - 3,
-                certificate: id.clone(),
-            })?;
+            let address = free.next().ok_or_else(|| tunnel_pool(pools, id))?;
             let number = give(&mut self.next.peer, "certificates")?;
             let owner = certificate.owner.holder();
             self.peers.insert(id.clone(), Peer { id: number, address, owner, organisations });
         }
         if !self.peers.is_empty() {
-            self.keep_tunnel6(pools)?;
+            keep_tunnel6(&mut self.tunnel6, pools)?;
         }
         Ok(())
     }
 
-    fn keep_tunnel6(&mut self, pools: &Pools) -> Result<(), Error> {
-        let now = Tunnel6 { tunnel: pools.tunnel.network(), tunnel6: pools.tunnel6.network() };
-        let before = *self.tunnel6.get_or_insert(now);
-        let moved = |field, before, now| Err(Error::Moved { field, before, now });
-        if before.tunnel != now.tunnel {
-            return moved("pools.tunnel", before.tunnel.into(), now.tunnel.into());
+    /// The addresses that no certificate has, the lowest first.
+    fn free_addresses(&self, pools: &Pools) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let pools = *pools;
+        let mut taken = vec![false; pools.tunnel_addresses() as usize];
+        for peer in self.peers.values() {
+            if let Some(taken) = taken.get_mut(pools.host_number(peer.address) as usize) {
+                *taken = true;
+            }
         }
-        if before.tunnel6 != now.tunnel6 {
-            return moved("pools.tunnel6", before.tunnel6.into(), now.tunnel6.into());
-        }
-        Ok(())
+        let free =
+            taken.into_iter().zip(0..).filter(|(taken, _)| !taken).map(move |(_, number)| pools.tunnel_of(number));
+        free.filter(move |address| pools.is_for_certificates(*address))
     }
 
     fn give_plants(&mut self, state: &State, config: &Config) -> Result<(), Error> {
@@ -537,24 +559,10 @@ impl Allocations {
         Ok(())
     }
 
-    /// Makes `contents` the live route sets: those that were live keep their ids, new ones get new ids, the others are
-    /// forgotten.
-    ///
-    /// # Errors
-    /// [`Error::Ids`]; the allocations are then not to be used.
-    pub fn give_route_sets(&mut self, contents: impl IntoIterator<Item = Digest>) -> Result<(), Error> {
-        let before = std::mem::take(&mut self.route_sets);
-        for content in contents {
-            if self.route_sets.contains_key(&content) {
-                continue;
-            }
-            let id = match before.get(&content) {
-                Some(id) => *id,
-                None => give(&mut self.next.route_set, "route sets")?,
-            };
-            self.route_sets.insert(content, id);
-        }
-        Ok(())
+    /// The first id of a route set that is not reserved.
+    #[must_use]
+    pub const fn next_route_set(&self) -> u32 {
+        self.next.route_set
     }
 
     /// What certificates were given, inactive ones included.
@@ -568,18 +576,24 @@ impl Allocations {
     pub fn plants(&self) -> &BTreeMap<PlantId, Plant> {
         &self.plants
     }
-
-    /// The id of a live route set.
-    #[must_use]
-    pub fn route_set(&self, content: &Digest) -> Option<u32> {
-        self.route_sets.get(content).copied()
-    }
 }
 
-/// Read before the rest, so that a newer format is reported as such and not as an unknown field.
-#[derive(Deserialize)]
-struct Header {
-    format: u32,
+fn tunnel_pool(pools: &Pools, certificate: &CertificateId) -> Error {
+    let size = (1 << (32 - pools.tunnel.prefix_len())) - 3;
+    Error::TunnelPool { pool: pools.tunnel, size, certificate: certificate.clone() }
+}
+
+fn keep_tunnel6(tunnel6: &mut Option<Tunnel6>, pools: &Pools) -> Result<(), Error> {
+    let now = Tunnel6 { tunnel: pools.tunnel.network(), tunnel6: pools.tunnel6.network() };
+    let before = *tunnel6.get_or_insert(now);
+    let moved = |field, before, now| Err(Error::Moved { field, before, now });
+    if before.tunnel != now.tunnel {
+        return moved("pools.tunnel", before.tunnel.into(), now.tunnel.into());
+    }
+    if before.tunnel6 != now.tunnel6 {
+        return moved("pools.tunnel6", before.tunnel6.into(), now.tunnel6.into());
+    }
+    Ok(())
 }
 
 fn give(next: &mut u32, kind: &'static str) -> Result<u32, Error> {
@@ -590,6 +604,8 @@ fn give(next: &mut u32, kind: &'static str) -> Result<u32, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::{collection::vec, prelude::*};
     use serde_json::{Value, json};
 
@@ -634,11 +650,11 @@ mod tests {
     fn a_file_of_format_1_and_without_ipv6_is_read_and_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("allocations.json");
-        let old = r#"{"format":1,"next":{"peer":2,"plant":2,"route":2,"route_set":1},
+        let old = r#"{"format":1,"next":{"peer":2,"plant":2,"route":2,"route_set":8},
             "peers":{"certificate-a":{"id":1,"address":"100.64.0.2","user":"user-a","organisations":["alpha"]}},
             "plants":{"north":{"id":1,"operator":"alpha",
                 "subnets":{"192.168.1.0/24":{"id":1,"virtual":"10.128.0.0/24"}}}},
-            "route_sets":{}}"#;
+            "route_sets":{"aa":7}}"#;
         fs::write(&path, old).unwrap();
         let mut document = example::json();
         document["plants"][0]["subnets"] = json!(["192.168.1.0/24", "fd00:1::/64"]);
@@ -647,7 +663,8 @@ mod tests {
             next.plants()["north"].subnets.values().map(|subnet| subnet.virtual_.to_string()).collect();
         assert_eq!(subnets, ["10.128.0.0/24", "fd76:7600::/64"]);
         assert_eq!(next.peers()["certificate-a"].address, Ipv4Addr::new(100, 64, 0, 2));
-        next.write(&path).unwrap();
+        assert_eq!(next.next_route_set(), 8);
+        AllocationsFile::new(&path).write(&next).unwrap();
         assert_eq!(Allocations::read(&path).unwrap(), next);
     }
 
@@ -658,8 +675,8 @@ mod tests {
         let path = folder.path().join("allocations.json");
         assert_eq!(Allocations::read(&path).unwrap(), Allocations::default());
         let mut given = Allocations::default().extended(&example::state(), &config(&[])).unwrap();
-        given.give_route_sets([digest("a"), digest("b")]).unwrap();
-        given.write(&path).unwrap();
+        given.add(given.reservation(4_097));
+        AllocationsFile::new(&path).write(&given).unwrap();
         assert_eq!(Allocations::read(&path).unwrap(), given);
         fs::write(&path, br#"{"format": 3, "more": []}"#).unwrap();
         assert!(matches!(Allocations::read(&path), Err(FileError::Format { found: 3, .. })));
@@ -675,7 +692,6 @@ mod tests {
         let given = Allocations::default().extended(&example::state(), &config(&[])).unwrap();
         for (pointer, value, part) in [
             ("/next/peer", json!(2), "next.peer is 2, but the peer id 2"),
-            ("/next/route_set", json!(1), ""),
             ("/peers/certificate-b/id", json!(1), "the peer id 1 is there twice"),
             ("/peers/certificate-b/address", json!("100.64.0.2"), "the address 100.64.0.2"),
             ("/plants/north/id", json!(0), "the plant id 0"),
@@ -844,21 +860,6 @@ mod tests {
         assert!(error.starts_with("pools.tunnel: begins at 100.64.0.0, but began at 100.65.0.0"), "{error}");
     }
 
-    /// Requirements: C5.
-    #[test]
-    fn the_id_of_a_route_set_is_not_used_again() {
-        let mut given = Allocations::default();
-        let mut ids = |contents: &[&str]| {
-            given.give_route_sets(contents.iter().map(|content| digest(content))).unwrap();
-            contents.iter().map(|content| given.route_set(&digest(content)).unwrap()).collect::<Vec<_>>()
-        };
-        assert_eq!(ids(&["a", "b"]), [1, 2]);
-        assert_eq!(ids(&["b", "c"]), [2, 3]);
-        assert_eq!(ids(&["a", "b", "c"]), [4, 2, 3], "what was gone comes back under a new id");
-        assert!(ids(&[]).is_empty());
-        assert_eq!(ids(&["c"]), [5]);
-    }
-
     proptest! {
         /// Requirements: A4, C1.
         #[test]
@@ -960,9 +961,5 @@ mod tests {
     fn config(pools: &[(&str, &str)]) -> Config {
         let pools: String = pools.iter().map(|(name, pool)| format!("{name} = \"{pool}\"\n")).collect();
         example::config(&format!("[pools]\n{pools}"))
-    }
-
-    fn digest(content: &str) -> Digest {
-        Digest(content.to_owned())
     }
 }

@@ -1,6 +1,9 @@
 //! From [`Tables`] to the bytes of the maps.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use vpn_ebpf_common::{
@@ -14,7 +17,7 @@ use vpn_ebpf_common::{
 
 use crate::{
     config::{Config, Refusals, Unrecorded},
-    datapath::{fill::Content, route_set::RouteSet},
+    datapath::{fill::Content, part::Part, route_set::Destination},
     service::Service,
     tables::{self, Tables},
 };
@@ -53,23 +56,26 @@ pub fn gateway(config: &Config, users: u32) -> Gateway {
     }
 }
 
-/// The content of the maps that the agent writes. Sets that are the same in `known` are shared with it.
+/// The content of the maps that the agent writes.
 #[must_use]
-pub fn content(tables: Tables, config: &Config, known: &BTreeMap<u32, Arc<RouteSet>>) -> Content {
-    let peer = |peer: &tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
-    // The tables' own form of a set goes as soon as the maps' form is there.
-    let set = |(id, routes): (u32, Vec<_>)| {
-        let set = route_set(&routes);
-        // An id says nothing about what a run with other allocations has left under it.
-        let known = known.get(&id).filter(|known| ***known == set).cloned();
-        (id, known.unwrap_or_else(|| Arc::new(set)))
-    };
+pub fn content(tables: Tables, config: &Config) -> Content {
     Content {
-        peers: tables.peers.iter().map(|(number, of)| (*number, peer(of))).collect(),
-        route_sets: tables.route_sets.into_iter().map(set).collect(),
+        peers: peers(&tables),
+        route_sets: tables.route_sets,
         plants: tables.plants.iter().map(|(ifindex, of)| (*ifindex, plant(of))).collect(),
         services: config.services().iter().zip(1..).map(|(service, id)| (service_key(service), id)).collect(),
     }
+}
+
+/// What some peers shall be; `gone` are host numbers that shall be nobody's.
+#[must_use]
+pub fn part(tables: Tables, gone: BTreeSet<u32>) -> Part {
+    Part { peers: peers(&tables), route_sets: tables.route_sets, gone }
+}
+
+fn peers(tables: &Tables) -> BTreeMap<u32, Peer> {
+    let peer = |peer: &tables::Peer| Peer { id: peer.peer_id, route_set: peer.route_set };
+    tables.peers.iter().map(|(number, of)| (*number, peer(of))).collect()
 }
 
 fn plant(plant: &tables::Plant) -> Plant {
@@ -95,15 +101,13 @@ fn service_key(service: &Service) -> ServiceKey {
     }
 }
 
-fn route_set(routes: &[tables::Route]) -> RouteSet {
-    let entry = |route: &tables::Route| {
-        let bits = bits(route.destination);
-        let key = (Address::from(route.destination.network()), bits);
-        let real = Prefix::new(Address::from(route.real), bits);
-        let twin = Address::from(route.virtual_base);
-        (key, Route { plant: route.plant_id, id: route.route_id, egress: route.ifindex, real, twin })
-    };
-    routes.iter().map(entry).collect()
+/// A route as the map has it.
+pub(crate) fn entry(route: &tables::Route) -> (Destination, Route) {
+    let bits = bits(route.destination);
+    let real = Prefix::new(Address::from(route.real), bits);
+    let twin = Address::from(route.virtual_base);
+    let value = Route { plant: route.plant_id, id: route.route_id, egress: route.ifindex, real, twin };
+    ((Address::from(route.destination.network()), bits), value)
 }
 
 fn prefix(net: IpNet) -> Prefix {
@@ -120,6 +124,8 @@ fn bits(net: IpNet) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::example;
 
@@ -138,10 +144,15 @@ mod tests {
         let tables = Tables {
             route_sets: BTreeMap::from([(
                 4,
-                vec![
-                    route("10.128.3.0/24", "192.168.1.0", "10.128.3.0"),
-                    route("2001:db8::/64", "2001:db8::", "fd76:7600::"),
-                ],
+                Arc::new(
+                    [
+                        route("10.128.3.0/24", "192.168.1.0", "10.128.3.0"),
+                        route("2001:db8::/64", "2001:db8::", "fd76:7600::"),
+                    ]
+                    .iter()
+                    .map(entry)
+                    .collect(),
+                ),
             )]),
             peers: BTreeMap::from([(7, tables::Peer { peer_id: 5, route_set: 4 })]),
             plants: BTreeMap::from([(
@@ -154,7 +165,7 @@ mod tests {
                 },
             )]),
         };
-        let content = content(tables, &config, &BTreeMap::new());
+        let content = content(tables, &config);
         let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(content.peers, BTreeMap::from([(7, Peer { id: 5, route_set: 4 })]));
         let routes = &content.route_sets[&4];

@@ -9,14 +9,14 @@ mod accept;
 mod replay;
 mod request;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 pub(crate) use self::replay::replay;
 use self::request::Request;
@@ -27,7 +27,7 @@ use crate::{
     change::Touched,
     config::{Config, Source},
     control_log::{self, ControlLog},
-    id::PlantId,
+    id::{CertificateId, PlantId},
     problem::Problems,
     state::State,
     store::{self, Store},
@@ -95,6 +95,11 @@ pub(crate) trait Kernel {
 
     /// Makes the kernel do what `state` wants. Returns the plants that nothing leads to, and why.
     async fn apply(&mut self, state: &State) -> Result<Vec<(PlantId, Self::Error)>, Self::Error>;
+
+    /// The same where nothing else is different than what these certificates reach, their keys, and which of them there
+    /// are: in a time that does not depend on how many others there are. If it fails, `state` is to be applied as a
+    /// whole.
+    async fn hurry(&mut self, state: &State, certificates: &BTreeSet<CertificateId>) -> Result<(), Self::Error>;
 
     /// Looks whether something else has changed the kernel; false if there is something to apply.
     async fn look(&mut self) -> bool;
@@ -283,6 +288,23 @@ impl<K: Kernel> Control<K> {
         };
         // While detached, what failed will not do better until somebody says so.
         self.apply_at = (!complete && !self.kernel.is_detached()).then(|| Instant::now() + RETRY);
+    }
+
+    /// Makes the kernel follow a change that touches so much.
+    async fn follow(&mut self, touched: &Touched) {
+        let (Touched::Certificates(certificates), Some(Desired { state, version, .. })) = (touched, &self.desired)
+        else {
+            return self.apply().await;
+        };
+        let started = Instant::now();
+        if let Err(error) = self.kernel.hurry(state, certificates).await {
+            debug!(revision = state.revision, "applied as a whole: {error}");
+            return self.apply().await;
+        }
+        self.next_change = state.next_change(Timestamp::now());
+        self.progress.applied = Some(version.clone());
+        let milliseconds = started.elapsed().as_millis() as u64;
+        info!(revision = state.revision, certificates = certificates.len(), milliseconds, "changed");
     }
 
     /// Writes a new snapshot if the journal has become long.

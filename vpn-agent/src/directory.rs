@@ -5,27 +5,16 @@ use std::net::IpAddr;
 use vpn_directory::{Directory, FORMAT, Peer, Plant, Subnet};
 
 use crate::{
-    addressing::Allocations,
+    addressing::{self, Allocations},
     config::Config,
+    id::CertificateId,
     state::{Holder, State},
 };
 
 /// Everything that was ever given, marked as active where `state` has it.
 #[must_use]
 pub fn directory(state: &State, allocations: &Allocations, config: &Config) -> Directory {
-    let mut peers: Vec<_> = allocations
-        .peers()
-        .iter()
-        .map(|(id, peer)| Peer {
-            id: peer.id,
-            certificate: id.to_string(),
-            user: user(&peer.owner),
-            organisations: peer.organisations.iter().map(ToString::to_string).collect(),
-            address: IpAddr::V4(peer.address),
-            address6: config.pools.tunnel6_of(peer.address),
-            active: state.certificates.contains_key(id),
-        })
-        .collect();
+    let mut peers: Vec<_> = allocations.peers().iter().map(|(id, given)| peer(id, given, state, config)).collect();
     peers.sort_unstable_by_key(|peer| peer.id);
     let mut plants: Vec<_> = allocations
         .plants()
@@ -55,6 +44,20 @@ pub fn directory(state: &State, allocations: &Allocations, config: &Config) -> D
         region: config.region.clone(),
         peers,
         plants,
+    }
+}
+
+/// The entry of a certificate.
+#[must_use]
+pub fn peer(id: &CertificateId, given: &addressing::Peer, state: &State, config: &Config) -> Peer {
+    Peer {
+        id: given.id,
+        certificate: id.to_string(),
+        user: user(&given.owner),
+        organisations: given.organisations.iter().map(ToString::to_string).collect(),
+        address: IpAddr::V4(given.address),
+        address6: config.pools.tunnel6_of(given.address),
+        active: state.certificates.contains_key(id),
     }
 }
 

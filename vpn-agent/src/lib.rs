@@ -13,6 +13,7 @@ pub mod actor;
 pub mod addressing;
 pub mod api;
 pub mod borrowed;
+pub mod catalogue;
 pub mod change;
 pub mod cli;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod difference;
 pub mod directory;
 pub mod document;
 pub mod endpoint;
+pub mod enforcement;
 #[cfg(test)]
 mod example;
 pub mod explain;

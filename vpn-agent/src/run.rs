@@ -17,6 +17,7 @@
 
 mod audit;
 mod dial;
+mod hurry;
 mod idle;
 mod kernel;
 mod pulse;
@@ -27,16 +28,15 @@ mod scene;
 mod uplinks;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::{self, File, TryLockError},
     io,
-    net::IpAddr,
+    net::Ipv4Addr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -46,7 +46,7 @@ use tokio::{
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
-use self::{dial::Found, pulse::Pulse, reconcile::Round, removal::Removal, uplinks::Uplink};
+use self::{dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, uplinks::Uplink};
 use crate::{
     addressing::{self, Allocations},
     api,
@@ -54,8 +54,8 @@ use crate::{
     config::{Config, PLANT_INTERFACE_PREFIX},
     content,
     control::{self, Control},
-    datapath::{self, Datapath, fill::Content, read::Maps as _, withdraw::Withdrawn},
-    directory::directory,
+    datapath::{self, Datapath, fill::Content},
+    enforcement::{self, Enforcement, Records},
     forwarding,
     id::PlantId,
     key::{KeyFileError, PrivateKey, PublicKey},
@@ -65,7 +65,6 @@ use crate::{
     pull::{self, Puller},
     repairs::Repairs,
     state::{Certificate, State},
-    tables::{self, Tables},
     wireguard::{self, AllowedIps, Changes, Link, WireGuard},
 };
 
@@ -144,6 +143,9 @@ pub enum Error {
     /// The kernel's own forwarding cannot be kept away from an interface.
     #[error(transparent)]
     Forwarding(#[from] forwarding::Error),
+    /// A single change came before the state was applied as a whole.
+    #[error("the last change is not complete yet, and the state is applied as a whole")]
+    Unsettled,
     /// The state does not fit this gateway's configuration.
     #[error(transparent)]
     Problems(#[from] Problems),
@@ -153,9 +155,9 @@ pub enum Error {
     /// The file of the allocations cannot be used.
     #[error(transparent)]
     Allocations(#[from] addressing::FileError),
-    /// The directory file cannot be written.
+    /// The maps cannot be brought to what they shall be.
     #[error(transparent)]
-    Directory(#[from] vpn_directory::Error),
+    Enforcement(#[from] enforcement::Error),
     /// A private key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -216,12 +218,15 @@ pub struct Host {
     wireguard: WireGuard,
     datapath: Datapath,
     allocations: Allocations,
+    records: Records,
     /// The users' interface, once it is up and has what it shall have.
     users: Option<Link>,
     /// The public key of the users' interface, once it has one.
     users_public: Option<PublicKey>,
     /// Peers of the users' interface, those to be removed included; `None` if the kernel has to be asked.
     user_peers: Option<BTreeMap<PublicKey, AllowedIps>>,
+    /// The key that each of the addresses belongs to.
+    user_keys: HashMap<Ipv4Addr, PublicKey>,
     /// Plants' interfaces that have what they shall have.
     plants: BTreeMap<PlantId, Uplink>,
     /// Plants' former interfaces, which may still carry packets.
@@ -269,6 +274,7 @@ impl Host {
         }
         let lock = lock(&config.lock_file())?;
         let allocations = Allocations::read(&config.allocations_file())?;
+        let records = Records::new(&config);
         let borrowed = Borrowed::read(&config.borrowed_file())?;
         let datapath = Datapath::open(&config.datapath.pin_dir, &config.sizes())?;
         let round = Round::new(config.reconcile_seconds);
@@ -281,9 +287,11 @@ impl Host {
             wireguard: WireGuard::open()?,
             datapath,
             allocations,
+            records,
             users: None,
             users_public: None,
             user_peers: None,
+            user_keys: HashMap::new(),
             plants: BTreeMap::new(),
             replaced: Vec::new(),
             borrowed,
@@ -314,15 +322,15 @@ impl Host {
         let policy = Policy::compile(state, &self.config.terms(Timestamp::now()));
 
         self.content = None;
-        self.withdraw(state, &policy)?;
+        self.enforcement().withdraw(state, &policy)?;
         self.raise_users().await?;
         self.put_users(state).await?;
-        self.remember(self.allocations.extended(state, &self.config)?)?;
-        directory(state, &self.allocations, &self.config).publish(&self.config.directory_file())?;
+        self.enforcement().give(state)?;
 
         let failed = self.raise_plants(state).await;
         self.pulse.expect(state, &self.config.region, &failed);
-        self.fill(state, &policy)?;
+        let uplinks = self.uplinks();
+        self.content = Some(self.enforcement().fill(state, &policy, &uplinks)?);
         self.put_users(state).await?;
         self.retire_plants(state).await?;
         Ok(failed)
@@ -379,15 +387,11 @@ impl Host {
         self.leftovers_known = false;
         self.content = None;
         self.datapath.forget_routes();
+        self.records.forget_kernel();
         if self.is_detached() {
             self.datapath = Datapath::open(&self.config.datapath.pin_dir, &self.config.sizes())?;
         }
         Ok(())
-    }
-
-    /// Writes new allocations to disk, where they must be before they are used.
-    fn remember(&mut self, next: Allocations) -> Result<(), Error> {
-        remember(&mut self.allocations, next, &self.config)
     }
 
     /// The users' interface, with the peers that it has.
@@ -433,40 +437,22 @@ impl Host {
         Ok(now)
     }
 
-    /// Step 2 in the maps.
-    fn withdraw(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
-        // What leads to a plant now may go on to do so; interfaces that are yet to be made are none of this step's.
-        let in_kernel = self.datapath.plants()?;
-        let by_number = in_kernel.iter().map(|(ifindex, plant)| (plant.id, tables::Uplink::of_entry(*ifindex, plant)));
-        let uplinks = tables::Uplink::by_plant(&self.allocations, &by_number.collect());
-        let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, &self.config.pools, policy, &uplinks)?;
-        let content = content::content(tables, &self.config, self.datapath.route_sets()?);
-        let Self { datapath, allocations, config, .. } = self;
-        let withdrawn = datapath.withdraw(&content, || remember(allocations, next, config))?;
-        if withdrawn != Withdrawn::default() {
-            let Withdrawn { removed, narrowed, cut_off } = &withdrawn;
-            info!(removed, narrowed, cut_off = cut_off.len(), "permissions taken away");
-        }
-        Ok(())
-    }
-
-    /// Step 5.
-    fn fill(&mut self, state: &State, policy: &Policy<'_>) -> Result<(), Error> {
-        let mut next = self.allocations.clone();
-        let tables = Tables::new(state, &mut next, &self.config.pools, policy, &self.uplinks())?;
-        self.remember(next)?;
-        let content = content::content(tables, &self.config, self.datapath.route_sets()?);
-        self.datapath.fill(&content)?;
-        self.content = Some(content);
-        Ok(())
+    /// What writes the maps.
+    fn enforcement(&mut self) -> Enforcement<'_> {
+        let Self { config, datapath, allocations, records, .. } = self;
+        Enforcement { config, datapath, allocations, records }
     }
 
     /// Step 2 in WireGuard for certificates that have an address already, and step 6 for all; what goes is left to
     /// step 7.
     async fn put_users(&mut self, state: &State) -> Result<(), Error> {
         let desired = desired_users(state, &self.allocations, &self.config.pools);
-        self.put_user_peers(&desired).await
+        self.put_user_peers(&desired).await?;
+        let key = |(id, certificate): (_, &Certificate)| {
+            Some((self.allocations.peers().get(id)?.address, certificate.public_key))
+        };
+        self.user_keys = state.certificates.iter().filter_map(key).collect();
+        Ok(())
     }
 
     async fn put_user_peers(&mut self, desired: &BTreeMap<PublicKey, AllowedIps>) -> Result<(), Error> {
@@ -502,21 +488,10 @@ impl Host {
     }
 }
 
-/// Writes new allocations to disk, where they must be before they are used.
-fn remember(allocations: &mut Allocations, next: Allocations, config: &Config) -> Result<(), Error> {
-    if next != *allocations {
-        next.write(&config.allocations_file())?;
-        *allocations = next;
-    }
-    Ok(())
-}
-
 /// The peers that the users' interface shall have: each certificate that has an address may use it in either family.
 fn desired_users(state: &State, allocations: &Allocations, pools: &Pools) -> BTreeMap<PublicKey, AllowedIps> {
     let peer = |(id, certificate): (_, &Certificate)| {
-        let address = allocations.peers().get(id)?.address;
-        let addresses = [address.into(), pools.tunnel6_of(address).into()];
-        Some((certificate.public_key, addresses.map(|address: IpAddr| IpNet::from(address)).into()))
+        Some((certificate.public_key, allowed_ips(allocations.peers().get(id)?, pools)))
     };
     state.certificates.iter().filter_map(peer).collect()
 }

@@ -450,6 +450,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        catalogue::Catalogue,
         content::content,
         datapath::withdraw::NO_ROUTES,
         directory::directory,
@@ -463,12 +464,20 @@ mod tests {
     fn example_gateway() -> (Config, Files, Kernel) {
         let config = example::config("");
         let state = example::state();
-        let mut allocations = Allocations::default().extended(&state, &config).unwrap();
+        let allocations = Allocations::default().extended(&state, &config).unwrap();
         let policy = Policy::compile(&state, &config.terms(Timestamp::UNIX_EPOCH));
         let uplink = |ifindex| tables::Uplink { ifindex, mtu: 1420, link_header: 0 };
         let uplinks = BTreeMap::from([("north".parse().unwrap(), uplink(11)), ("south".parse().unwrap(), uplink(12))]);
-        let tables = tables::Tables::new(&state, &mut allocations, &config.pools, &policy, &uplinks).unwrap();
-        let content = content(tables, &config, &BTreeMap::new());
+        let tables = tables::Tables::new(
+            &state,
+            &allocations,
+            &mut Catalogue::new(&allocations),
+            &config.pools,
+            &policy,
+            &uplinks,
+        )
+        .unwrap();
+        let content = content(tables, &config);
 
         let peer = |number: u8, addresses: &[&str]| {
             let allowed_ips = addresses.iter().map(|address| address.parse().unwrap()).collect();

@@ -1,12 +1,14 @@
 //! What the kernel's maps shall hold. Pure: from a state, what was given, a policy and the interfaces there are.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
-    addressing::{self, Allocations, Digest, Error},
+    addressing::{self, Allocations, Error},
+    catalogue::Catalogue,
+    content::entry,
+    datapath::route_set::RouteSet,
     id::PlantId,
     policy::{Policy, Reach},
     pools::Pools,
@@ -16,8 +18,8 @@ use crate::{
 /// The content of the maps PEERS, ROUTES and PLANTS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// Routes by route-set id; each set sorted by destination, some empty. The content behind an id never changes.
-    pub route_sets: BTreeMap<u32, Vec<Route>>,
+    /// By route-set id; some are empty. The content behind an id never changes.
+    pub route_sets: BTreeMap<u32, Arc<RouteSet>>,
     /// Certificates by the host number of their tunnel addresses.
     pub peers: BTreeMap<u32, Peer>,
     /// Plants by ifindex of their interface.
@@ -98,43 +100,54 @@ impl Tables {
     /// The tables for `state`, where `uplinks` are the interfaces of plants that are ready to carry packets. Routes to a
     /// plant without one lead to [`NO_INTERFACE`].
     ///
-    /// Gives new route sets their ids in `allocations`, which have to be on disk before the tables are used. Ids of
-    /// sets that are no longer in the tables are forgotten and will not be used again.
+    /// Gives new route sets their ids in `catalogue`, which have to be reserved on disk before the tables are used.
     ///
     /// # Errors
-    /// [`Error::Ids`]; the allocations are then not to be used.
+    /// [`Error::Ids`].
     pub fn new(
         state: &State,
-        allocations: &mut Allocations,
+        allocations: &Allocations,
+        catalogue: &mut Catalogue,
         pools: &Pools,
         policy: &Policy<'_>,
         uplinks: &BTreeMap<PlantId, Uplink>,
     ) -> Result<Self, Error> {
-        let mut sets: Vec<_> = policy
-            .reaches
-            .iter()
-            .map(|reach| {
-                let routes = routes(state, allocations, reach, uplinks);
-                (digest(&routes), routes)
-            })
-            .collect();
-        allocations.give_route_sets(sets.iter().map(|(digest, _)| digest.clone()))?;
-        let ids: Vec<_> = sets.iter().map(|(digest, _)| allocations.route_set(digest)).collect();
-
-        let mut tables = Self::default();
-        for (id, (_, routes)) in ids.iter().zip(&mut sets) {
-            tables.route_sets.extend(id.map(|id| (id, std::mem::take(routes))));
-        }
-        for (certificate, at) in &policy.certificates {
-            let given = allocations.peers().get(certificate);
-            if let (Some(given), Some(Some(route_set))) = (given, ids.get(*at)) {
-                let peer = Peer { peer_id: given.id, route_set: *route_set };
-                tables.peers.insert(pools.host_number(given.address), peer);
-            }
-        }
+        let ifindex = |id: &PlantId| uplinks.get(id).map_or(NO_INTERFACE, |uplink| uplink.ifindex);
+        let mut tables = Self::of_peers(state, allocations, catalogue, pools, policy, ifindex)?;
         for (id, uplink) in uplinks {
             if let (Some(plant), Some(given)) = (state.plants.get(id), allocations.plants().get(id)) {
                 tables.plants.insert(uplink.ifindex, Plant::new(plant, given, *uplink));
+            }
+        }
+        Ok(tables)
+    }
+
+    /// The same without plants, for the certificates that `policy` is about.
+    ///
+    /// # Errors
+    /// [`Error::Ids`].
+    pub fn of_peers(
+        state: &State,
+        allocations: &Allocations,
+        catalogue: &mut Catalogue,
+        pools: &Pools,
+        policy: &Policy<'_>,
+        ifindex: impl Fn(&PlantId) -> u32,
+    ) -> Result<Self, Error> {
+        let mut tables = Self::default();
+        let mut ids = Vec::new();
+        for reach in &policy.reaches {
+            // One after the other: what is known already goes before the next one is made.
+            let routes = routes(state, allocations, reach, &ifindex);
+            let (id, routes) = catalogue.give(routes.iter().map(entry).collect())?;
+            tables.route_sets.insert(id, routes);
+            ids.push(id);
+        }
+        for (certificate, at) in &policy.certificates {
+            let given = allocations.peers().get(certificate);
+            if let (Some(given), Some(route_set)) = (given, ids.get(*at)) {
+                let peer = Peer { peer_id: given.id, route_set: *route_set };
+                tables.peers.insert(pools.host_number(given.address), peer);
             }
         }
         Ok(tables)
@@ -157,12 +170,12 @@ fn routes(
     state: &State,
     allocations: &Allocations,
     reach: &Reach<'_>,
-    uplinks: &BTreeMap<PlantId, Uplink>,
+    ifindex: impl Fn(&PlantId) -> u32,
 ) -> Vec<Route> {
     let mut routes = Vec::new();
     for id in &reach.plants {
         let (Some(plant), Some(given)) = (state.plants.get(*id), allocations.plants().get(*id)) else { continue };
-        let ifindex = uplinks.get(*id).map_or(NO_INTERFACE, |uplink| uplink.ifindex);
+        let ifindex = ifindex(id);
         for subnet in plant.subnets.iter().filter(|subnet| reach.is_open(id, subnet)) {
             let Some(given_subnet) = given.subnets.get(subnet) else { continue };
             let to = |destination| Route {
@@ -183,34 +196,6 @@ fn routes(
     routes
 }
 
-/// The name of a set's content. A cryptographic digest, because two sets of one name would share their routes.
-fn digest(routes: &[Route]) -> Digest {
-    let mut hash = Sha256::new();
-    for route in routes {
-        hash_address(&mut hash, route.destination.network());
-        hash.update([route.destination.prefix_len()]);
-        hash_address(&mut hash, route.real);
-        hash_address(&mut hash, route.virtual_base);
-        for number in [route.plant_id, route.route_id, route.ifindex] {
-            hash.update(number.to_be_bytes());
-        }
-    }
-    let mut text = String::new();
-    for byte in hash.finalize() {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Digest(text)
-}
-
-/// In the form in which the two families are apart.
-fn hash_address(hash: &mut Sha256, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => hash.update(address.to_ipv6_mapped().octets()),
-        IpAddr::V6(address) => hash.update(address.octets()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -220,7 +205,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::example;
+    use crate::{datapath::route_set::Destination, example};
 
     /// Requirements: C1, C2.
     #[test]
@@ -229,8 +214,7 @@ mod tests {
         let tables = tables(&example::state(), &mut allocations, &[("north", 11), ("south", 12)]);
         let peer = |address: &str| tables.peers[&Pools::default().host_number(address.parse().unwrap())];
         let set = |address: &str| -> Vec<String> {
-            let routes = &tables.route_sets[&peer(address).route_set];
-            routes
+            rows(&tables.route_sets[&peer(address).route_set])
                 .iter()
                 .map(|r| format!("{} to {} at plant {} by {}", r.destination, r.real, r.plant_id, r.ifindex))
                 .collect()
@@ -294,7 +278,7 @@ mod tests {
         let mut allocations = Allocations::default();
         let tables = tables(&example::parse(&document), &mut allocations, &[("south", 12)]);
         let user_b = tables.peers[&Pools::default().host_number("100.64.0.3".parse().unwrap())];
-        let routes: Vec<_> = tables.route_sets[&user_b.route_set]
+        let routes: Vec<_> = rows(&tables.route_sets[&user_b.route_set])
             .iter()
             .map(|route| format!("{} at plant {} by {}", route.destination, route.plant_id, route.ifindex))
             .collect();
@@ -325,8 +309,8 @@ mod tests {
             let mut allocations = Allocations::default();
             let tables = tables(&example::parse(&document), &mut allocations, &[("north", 11), ("south", 12)]);
             let user_b = tables.peers[&Pools::default().host_number("100.64.0.3".parse().unwrap())];
-            let routes = tables.route_sets[&user_b.route_set].iter();
-            routes.map(|route| format!("{} {}", route.destination, route.ifindex)).collect::<Vec<_>>()
+            let routes = rows(&tables.route_sets[&user_b.route_set]);
+            routes.iter().map(|route| format!("{} {}", route.destination, route.ifindex)).collect::<Vec<_>>()
         };
         let (all, virtual_south) = (["10.128.0.0/24 11", "10.128.1.0/24 11"], "10.128.2.0/24 12");
         assert_eq!(shown(&[]), [&all[..], &[virtual_south, "192.168.1.0/24 11", "192.168.2.0/24 11"]].concat());
@@ -348,39 +332,29 @@ mod tests {
     #[test]
     fn the_content_behind_an_id_never_changes() {
         let mut allocations = Allocations::default();
+        let mut catalogue = Catalogue::new(&allocations);
+        let mut tables =
+            |state: &State, ifindexes: &[(&str, u32)]| tables_with(&mut catalogue, state, &mut allocations, ifindexes);
         let both: &[(&str, u32)] = &[("north", 11), ("south", 12)];
-        let first = tables(&example::state(), &mut allocations, both);
-        let again = tables(&example::state(), &mut allocations, both);
+        let first = tables(&example::state(), both);
+        let again = tables(&example::state(), both);
         assert_eq!(first, again, "a restart changes nothing");
 
         // South gets a subnet, which only user-b sees.
         let mut document = example::json();
         document["plants"][1]["subnets"] = json!(["192.168.1.0/24", "192.168.2.0/24"]);
-        let changed = tables(&example::parse(&document), &mut allocations, both);
+        let changed = tables(&example::parse(&document), both);
         let number = |address: &str| Pools::default().host_number(address.parse().unwrap());
         let set = |tables: &Tables, address: &str| tables.peers[&number(address)].route_set;
         assert_eq!(set(&first, "100.64.0.2"), set(&changed, "100.64.0.2"), "user-a's set is as it was");
         assert_ne!(set(&first, "100.64.0.3"), set(&changed, "100.64.0.3"));
 
         // A new interface is another content as well.
-        let moved = tables(&example::parse(&document), &mut allocations, &[("north", 21), ("south", 12)]);
+        let moved = tables(&example::parse(&document), &[("north", 21), ("south", 12)]);
         for (id, routes) in &moved.route_sets {
             assert!(first.route_sets.get(id).is_none_or(|before| before == routes), "set {id}");
             assert!(changed.route_sets.get(id).is_none_or(|before| before == routes), "set {id}");
         }
-    }
-
-    #[test]
-    fn another_virtual_twin_is_another_content() {
-        let route = |virtual_base: &str| Route {
-            destination: "192.168.1.0/24".parse().unwrap(),
-            real: "192.168.1.0".parse().unwrap(),
-            virtual_base: virtual_base.parse().unwrap(),
-            plant_id: 1,
-            route_id: 1,
-            ifindex: 1,
-        };
-        assert_ne!(digest(&[route("10.128.0.0")]), digest(&[route("10.128.1.0")]));
     }
 
     proptest! {
@@ -396,7 +370,7 @@ mod tests {
                 let given = &allocations.peers()[format!("c{certificate}").as_str()];
                 let peer = tables.peers[&Pools::default().host_number(given.address)];
                 prop_assert_eq!(peer.peer_id, given.id);
-                let routes = &tables.route_sets[&peer.route_set];
+                let routes = rows(&tables.route_sets[&peer.route_set]);
                 for probe in &probes {
                     let probe = probe.of(&allocations);
                     let found = routes
@@ -585,11 +559,38 @@ mod tests {
 
     /// The tables with these interfaces; the MTU of each differs, and those with an odd number are Ethernet.
     fn tables(state: &State, allocations: &mut Allocations, ifindexes: &[(&str, u32)]) -> Tables {
+        tables_with(&mut Catalogue::new(allocations), state, allocations, ifindexes)
+    }
+
+    fn tables_with(
+        catalogue: &mut Catalogue,
+        state: &State,
+        allocations: &mut Allocations,
+        ifindexes: &[(&str, u32)],
+    ) -> Tables {
         let config = example::config("");
         *allocations = allocations.extended(state, &config).unwrap();
         let policy = Policy::compile(state, &config.terms(Timestamp::UNIX_EPOCH));
         let uplink = |ifindex: u32| Uplink { ifindex, mtu: 1400 + ifindex, link_header: 14 * (ifindex % 2) };
         let uplinks = ifindexes.iter().map(|(plant, ifindex)| (plant.parse().unwrap(), uplink(*ifindex))).collect();
-        Tables::new(state, allocations, &config.pools, &policy, &uplinks).unwrap()
+        Tables::new(state, allocations, catalogue, &config.pools, &policy, &uplinks).unwrap()
+    }
+
+    /// What the map's form of a set was made from.
+    fn rows(set: &RouteSet) -> Vec<Route> {
+        let row = |((destination, bits), route): &(Destination, vpn_ebpf_common::route::Route)| {
+            let length = if destination.is_v4() { bits - 96 } else { *bits };
+            Route {
+                destination: IpNet::new(destination.to_ip(), length as u8).unwrap(),
+                real: route.real.base.to_ip(),
+                virtual_base: route.twin.to_ip(),
+                plant_id: route.plant,
+                route_id: route.id,
+                ifindex: route.egress,
+            }
+        };
+        let mut rows: Vec<_> = set.iter().map(row).collect();
+        rows.sort_unstable();
+        rows
     }
 }

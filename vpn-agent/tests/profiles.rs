@@ -11,7 +11,13 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vpn_agent::{addressing::Allocations, config::Config, key::PrivateKey, offer::Offer, state::State};
+use vpn_agent::{
+    addressing::{Allocations, AllocationsFile},
+    config::Config,
+    key::PrivateKey,
+    offer::Offer,
+    state::State,
+};
 
 /// Requirements: A2, A3.
 #[test]
@@ -298,7 +304,7 @@ impl Gateway {
         fs::write(path("state.json"), document.to_string()).unwrap();
         let state = State::parse(document.to_string().as_bytes()).unwrap();
         let given = Allocations::default().extended(&state, &config).unwrap();
-        given.write(&config.allocations_file()).unwrap();
+        AllocationsFile::new(&config.allocations_file()).write(&given).unwrap();
         Self { folder, config, users_key }
     }
 

@@ -147,10 +147,10 @@ impl DirectoryFile {
         self.0.append(addition, false).map_err(|source| io_error(self.0.path(), source))
     }
 
-    /// Whether so much was added that it is time to publish the directory as a whole.
+    /// Whether something can be added, and not so much was that it is time to publish the directory as a whole.
     #[must_use]
-    pub fn has_long_tail(&self) -> bool {
-        self.0.has_long_tail()
+    pub fn is_settled(&self) -> bool {
+        self.0.is_settled()
     }
 }
 

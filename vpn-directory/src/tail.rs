@@ -96,10 +96,11 @@ impl TailedFile {
         Ok(true)
     }
 
-    /// Whether it is time to replace the file by what it and its tail are together.
+    /// Whether lines can be added. It is false as well once there are so many that it is time to replace the file by what
+    /// it and its tail are together.
     #[must_use]
-    pub fn has_long_tail(&self) -> bool {
-        self.tail.as_ref().is_some_and(|tail| tail.length > LONG)
+    pub fn is_settled(&self) -> bool {
+        self.base.is_some() && self.tail.as_ref().is_none_or(|tail| tail.length <= LONG)
     }
 }
 
@@ -279,11 +280,14 @@ mod tests {
     fn a_tail_gets_long() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = TailedFile::new(&folder.path().join("text"));
+        assert!(!file.is_settled());
         file.replace(b"").unwrap();
         let line = "x".repeat(1024 * 1024);
-        for long in [false, false, false, true] {
+        for is_settled in [true, true, true, false] {
             file.append(&line, false).unwrap();
-            assert_eq!(file.has_long_tail(), long);
+            assert_eq!(file.is_settled(), is_settled);
         }
+        file.replace(b"").unwrap();
+        assert!(file.is_settled());
     }
 }

@@ -30,6 +30,51 @@ impl Allocations {
         }
     }
 
+    /// [`Self::check`] for some certificates.
+    ///
+    /// # Errors
+    /// [`Error::OtherOwner`], [`Error::Ledger`], [`Error::NotInLedger`].
+    pub fn check_some<'c>(
+        &self,
+        state: &State,
+        config: &Config,
+        certificates: impl IntoIterator<Item = &'c CertificateId>,
+    ) -> Result<(), Error> {
+        for id in certificates {
+            self.check_owners_of(state, [id])?;
+            let entry = state.ledger.as_ref().and_then(|ledger| ledger.peers().get(id));
+            match entry {
+                Some(entry) => self.compare_peer(id, entry, &config.pools)?,
+                None if config.allocations == AllocationMode::State && state.certificates.contains_key(id) => {
+                    return Err(Error::NotInLedger { what: format!("certificate {id}") });
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_peer(&self, id: &CertificateId, peer: &ledger::Peer, pools: &Pools) -> Result<(), Error> {
+        let path = |field: &str| format!("allocations.peers[{id}].{field}");
+        let is_taken = |given: &Peer| given.id == peer.id || given.address == peer.address;
+        match self.peers.get(id) {
+            Some(given) => ledger::same_peer(&entry(given), peer).map_err(|clash| here(&path, clash))?,
+            // Which of them, is for the error alone.
+            None if self.peers.values().any(is_taken) => {
+                self.to_ledger().check_peer(id, peer).map_err(|clash| here(&path, clash))?;
+            }
+            None => {}
+        }
+        check_pool(&path, peer, pools)
+    }
+
+    /// What a certificate is given by the ledger, if that has an entry.
+    pub(super) fn from_ledger(state: &State, id: &CertificateId) -> Option<Peer> {
+        let peer = taken(state.ledger.as_ref()?.peers().get(id)?);
+        let organisations = state.certificates.get(id).map(|of| state.organisations_behind(&of.owner));
+        Some(Peer { organisations: organisations.unwrap_or_else(|| peer.organisations.clone()), ..peer })
+    }
+
     /// Takes over every entry of the ledger, if the state has one. Everything was checked.
     pub(super) fn take_over(&mut self, state: &State) {
         let Some(ledger) = &state.ledger else { return };
@@ -87,10 +132,7 @@ impl Allocations {
                 Some(given) => ledger::same_peer(&entry(given), peer).map_err(|clash| here(&path, clash))?,
                 None => local.check_peer(id, peer).map_err(|clash| here(&path, clash))?,
             }
-            if !pools.is_for_certificates(peer.address) {
-                let message = format!("{} is not for certificates in pools.tunnel, {}", peer.address, pools.tunnel);
-                return Err(Error::Ledger { path: path("address"), message });
-            }
+            check_pool(&path, peer, pools)?;
         }
         for (id, plant) in ledger.plants() {
             let path = |field: &str| format!("allocations.plants[{id}].{field}");
@@ -114,6 +156,14 @@ impl Allocations {
         }
         Ok(())
     }
+}
+
+fn check_pool(path: &dyn Fn(&str) -> String, peer: &ledger::Peer, pools: &Pools) -> Result<(), Error> {
+    if pools.is_for_certificates(peer.address) {
+        return Ok(());
+    }
+    let message = format!("{} is not for certificates in pools.tunnel, {}", peer.address, pools.tunnel);
+    Err(Error::Ledger { path: path("address"), message })
 }
 
 /// A clash with what was given on this gateway.

@@ -8,6 +8,7 @@ mod large;
 pub(crate) mod transport;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -33,7 +34,7 @@ use crate::{
     config::Config,
     control::{Control, Kernel},
     example,
-    id::PlantId,
+    id::{CertificateId, PlantId},
     key::PrivateKey,
     problem::{Problem, Problems},
     pull::Puller,
@@ -83,6 +84,10 @@ impl Kernel for Fake {
         self.allocations = self.allocations.extended(state, self.config.as_ref().unwrap()).unwrap();
         memory.applied.push(state.revision);
         Ok(memory.no_north.iter().map(|why| ("north".parse().unwrap(), why.clone())).collect())
+    }
+
+    async fn hurry(&mut self, state: &State, _: &BTreeSet<CertificateId>) -> Result<(), String> {
+        self.apply(state).await.map(|_| ())
     }
 
     async fn look(&mut self) -> bool {

@@ -191,11 +191,6 @@ impl<K: Kernel> Control<K> {
         self.log.add(Accepted { origin, revision_before, version, changes, difference: Some(difference) });
     }
 
-    /// Makes the kernel follow a change that touches so much.
-    async fn follow(&mut self, _touched: &Touched) {
-        self.apply().await;
-    }
-
     /// What is in force now, and how far the kernel is.
     fn outcome(&self, version: Version, difference: Option<Difference>) -> Outcome {
         Outcome {

@@ -95,6 +95,7 @@ impl Datapath {
 
         let keep = content.route_sets.keys().copied().collect();
         self.sets_mut()?.retire_all_but(&keep);
+        self.left.clear();
         if self.resting_routes() <= AT_ONCE {
             written.removed += self.remove_resting_routes(AT_ONCE)?;
         }
@@ -108,9 +109,7 @@ impl Datapath {
 
     /// Adds and changes peers.
     fn set_peers(&mut self, wanted: &BTreeMap<u32, Peer>) -> Result<usize, Error> {
-        if wanted.len() > self.peers_max as usize {
-            return Err(Error::Full { map: names::USAGE, wanted: wanted.len(), setting: "peers_max" });
-        }
+        self.check_count(wanted.len())?;
         let table = &self.table;
         let mut count = 0;
         for (number, peer) in wanted {
@@ -122,6 +121,14 @@ impl Datapath {
             }
         }
         Ok(count)
+    }
+
+    /// Whether there are accounts for so many peers.
+    pub(super) const fn check_count(&self, wanted: usize) -> Result<(), Error> {
+        if wanted > self.peers_max as usize {
+            return Err(Error::Full { map: names::USAGE, wanted, setting: "peers_max" });
+        }
+        Ok(())
     }
 
     /// Removes what was counted for peers that are gone. Their ids are never used again.
@@ -155,14 +162,25 @@ impl Datapath {
         Ok((count, old.into_keys().filter(|key| !wanted.contains_key(key)).collect()))
     }
 
+    /// Gives how many there were.
     pub(super) fn remove<K: Pod, V: Pod>(&mut self, name: &'static str, keys: &BTreeSet<K>) -> Result<usize, Error> {
         let failed = |source| Error::Map { map: name, source };
         let mut map = HashMap::<_, K, V>::try_from(self.map_mut(name)).map_err(failed)?;
+        let mut count = 0;
         for key in keys {
-            map.remove(key).map_err(failed)?;
+            match map.remove(key) {
+                Ok(()) => count += 1,
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
-        Ok(keys.len())
+        Ok(count)
     }
+}
+
+/// Whether there was nothing to remove.
+pub(super) fn is_missing(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::ENOENT))
 }
 
 /// `E2BIG` from a hash map and `ENOSPC` from a trie say that it is full.

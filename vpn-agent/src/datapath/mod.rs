@@ -7,7 +7,7 @@
 //! makes it only when it starts or is told to, attaches nothing without it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -25,6 +25,7 @@ mod guard;
 pub mod hook;
 mod link;
 pub mod look;
+pub mod part;
 pub mod peers;
 pub mod read;
 pub mod repair;
@@ -59,6 +60,8 @@ pub struct Datapath {
     table: PeerTable,
     /// What is known of ROUTES; `None` if it has to be read.
     sets: Option<Sets>,
+    /// Sets that a peer has left, of which it was not looked yet whether others have them.
+    left: BTreeSet<u32>,
 }
 
 /// What can go wrong between the agent and the kernel.
@@ -224,7 +227,7 @@ impl Datapath {
         }
         guard::load(&mut ebpf)?;
         let table = peers::of(peers_array(&ebpf), true)?;
-        let datapath = Self { ebpf, links, peers_max: sizes.peers_max, table, sets: None };
+        let datapath = Self { ebpf, links, peers_max: sizes.peers_max, table, sets: None, left: BTreeSet::new() };
         if let Some((pin, peers)) = resized {
             for (number, peer) in peers {
                 // Who has no place any more is no peer any more.

@@ -83,18 +83,32 @@ impl PeerTable {
         self.count as u32
     }
 
+    /// How many host numbers are somebody's.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        (0..self.count as u32).filter(|number| self.get(*number).is_some()).count()
+    }
+
     /// The route sets that somebody has.
     #[must_use]
     pub fn route_sets(&self) -> BTreeSet<u32> {
-        let mut sets = BTreeSet::new();
-        let mut last = None;
-        for peer in (0..self.count as u32).filter_map(|number| self.get(number)) {
-            // Neighbours often have the same.
-            if last.replace(peer.route_set) != Some(peer.route_set) {
-                sets.insert(peer.route_set);
-            }
+        let mut sets: Vec<_> = self.in_use().collect();
+        sets.sort_unstable();
+        sets.dedup();
+        sets.into_iter().collect()
+    }
+
+    /// Those of `sets` that nobody has.
+    #[must_use]
+    pub fn unused_of(&self, mut sets: BTreeSet<u32>) -> BTreeSet<u32> {
+        for set in self.in_use() {
+            sets.remove(&set);
         }
         sets
+    }
+
+    fn in_use(&self) -> impl Iterator<Item = u32> {
+        (0..self.count as u32).filter_map(|number| Some(self.get(number)?.route_set))
     }
 
     fn words(&self) -> &[AtomicU64] {

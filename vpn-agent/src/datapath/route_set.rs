@@ -2,10 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use sha2::{Digest as _, Sha256};
 use vpn_ebpf_common::{Address, route::Route};
 
 /// What a route is for: a destination and its prefix length in the 128 bits of [`Address`].
 pub type Destination = (Address, u32);
+
+/// SHA-256 of a set's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
 
 /// Routes by destination, in one piece of memory. Who holds sets, holds them behind an [`Arc`](std::sync::Arc): there is
 /// one copy of a set in this process, however many know it.
@@ -35,6 +40,22 @@ impl RouteSet {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The name of the content. A cryptographic digest, because two contents of one name would be taken for one.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for ((destination, bits), route) in self.iter() {
+            let Route { plant, id, egress, real, twin } = route;
+            for address in [destination, &real.base, &real.host_mask, twin] {
+                hash.update(address.bytes());
+            }
+            for number in [bits, plant, id, egress] {
+                hash.update(number.to_be_bytes());
+            }
+        }
+        Digest(hash.finalize().into())
     }
 
     /// Whether a subnet of `self` is not in `other`. Subnets are what permissions are about, not destinations: that a
@@ -81,6 +102,27 @@ mod tests {
             ("without the real route of one", routes_of(1).chain(routes_of(2).take(1)).collect(), false),
         ] {
             assert_eq!(has.has_more_than(&shall), loses, "{name}");
+        }
+    }
+
+    #[test]
+    fn whatever_differs_is_another_content() {
+        let (address, route) = (destination_of(1).0, route_of(1));
+        let set = |destination, route| [(destination, route)].into_iter().collect::<RouteSet>().digest();
+        let all = [
+            set((address, 128), route),
+            set((address, 127), route),
+            set(destination_of(2), route),
+            set((address, 128), Route { plant: 2, ..route }),
+            set((address, 128), Route { id: 2, ..route }),
+            set((address, 128), Route { egress: 2, ..route }),
+            set((address, 128), Route { real: Prefix::new(destination_of(2).0, 128), ..route }),
+            set((address, 128), Route { real: Prefix::new(address, 120), ..route }),
+            set((address, 128), Route { twin: destination_of(2).0, ..route }),
+            RouteSet::default().digest(),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(all.iter().skip(at + 1).all(|other| other != one), "{at}");
         }
     }
 

@@ -16,7 +16,7 @@ use vpn_ebpf_common::{
 
 use super::{
     Datapath, Error,
-    fill::full_or,
+    fill::{full_or, is_missing},
     read::Maps as _,
     route_set::{Destination, RouteSet},
     sets::Sets,
@@ -155,7 +155,7 @@ pub(super) fn insert(
 pub(super) fn remove(trie: &mut Trie<'_>, set: u32, destination: Destination) -> Result<usize, Error> {
     match trie.remove(&key(set, destination)) {
         Ok(()) => Ok(1),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(0),
+        Err(error) if is_missing(&error) => Ok(0),
         Err(source) => Err(failed(source)),
     }
 }

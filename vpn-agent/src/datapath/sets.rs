@@ -77,6 +77,18 @@ impl Sets {
         }
     }
 
+    /// Has these sets go, of which no peer has one. Gives those that were there.
+    pub fn retire(&mut self, sets: &BTreeSet<u32>) -> BTreeMap<u32, Arc<RouteSet>> {
+        let mut retired = BTreeMap::new();
+        for set in sets {
+            if let Some(routes) = self.whole.remove(set) {
+                self.rest.insert(*set, Rest { count: routes.len(), routes: Arc::clone(&routes) });
+                retired.insert(*set, routes);
+            }
+        }
+        retired
+    }
+
     /// A set that goes, with its last route that may still be there.
     pub fn next_resting(&mut self) -> Option<(u32, Destination)> {
         loop {

@@ -42,25 +42,39 @@ impl Datapath {
         content: &Content,
         save: impl FnOnce() -> Result<(), E>,
     ) -> Result<Withdrawn, Error> {
+        self.take_away(self.table.entries(), &content.peers, &content.route_sets, save)
+    }
+
+    /// The same for the peers in `has` alone, which is what PEERS says of them.
+    pub(super) fn take_away<E: fmt::Display>(
+        &mut self,
+        has: BTreeMap<u32, Peer>,
+        shall: &BTreeMap<u32, Peer>,
+        sets: &BTreeMap<u32, Arc<RouteSet>>,
+        save: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Withdrawn, Error> {
         let mut withdrawn = Withdrawn::default();
         let mut changing = BTreeMap::new();
         let table = &self.table;
-        for (number, has) in table.entries() {
-            match content.peers.get(&number) {
+        for (number, has) in has {
+            match shall.get(&number) {
                 Some(shall) if shall.id == has.id => {
                     if shall.route_set != has.route_set {
                         changing.insert(number, has);
                     }
                 }
                 // An id of another certificate would put its packets under a wrong name.
-                _ => withdrawn.removed += usize::from(table.set(number, Peer::NOBODY)),
+                _ => {
+                    withdrawn.removed += usize::from(table.set(number, Peer::NOBODY));
+                    self.left.insert(has.route_set);
+                }
             }
         }
         if changing.is_empty() {
             return Ok(withdrawn);
         }
 
-        let losing = losing(&changing, content, self.sets_mut()?.whole());
+        let losing = losing(&changing, shall, sets, self.sets_mut()?.whole());
         if losing.is_empty() {
             return Ok(withdrawn);
         }
@@ -68,7 +82,7 @@ impl Datapath {
         let mut failure = save().err().map(|error| error.to_string());
         let saved = failure.is_none();
         for (set, peers) in losing {
-            let routes = content.route_sets.get(&set).cloned().unwrap_or_default();
+            let routes = sets.get(&set).cloned().unwrap_or_default();
             let set = match saved.then(|| self.write_set(set, &routes, || keep.clone())) {
                 Some(Ok(_)) => set,
                 Some(Err(error)) => {
@@ -80,6 +94,7 @@ impl Datapath {
             for (number, peer) in peers {
                 // The number was read from the table.
                 let _ = self.table.set(number, Peer { route_set: set, ..peer });
+                self.left.insert(peer.route_set);
                 if set == NO_ROUTES {
                     withdrawn.cut_off.push(peer.id);
                 } else {
@@ -102,7 +117,8 @@ impl Datapath {
 /// The peers that lose a subnet, by the set they shall have, the smallest sets first: they are the likeliest to fit.
 fn losing(
     changing: &BTreeMap<u32, Peer>,
-    content: &Content,
+    shall: &BTreeMap<u32, Peer>,
+    wanted: &BTreeMap<u32, Arc<RouteSet>>,
     sets: &BTreeMap<u32, Arc<RouteSet>>,
 ) -> Vec<(u32, Vec<(u32, Peer)>)> {
     let none = RouteSet::default();
@@ -110,9 +126,9 @@ fn losing(
     let mut loses = BTreeMap::new();
     let mut losing = BTreeMap::<u32, Vec<_>>::new();
     for (number, has) in changing {
-        let Some(shall) = content.peers.get(number) else { continue };
+        let Some(shall) = shall.get(number) else { continue };
         let lose = loses.entry((has.route_set, shall.route_set)).or_insert_with(|| {
-            let shall = content.route_sets.get(&shall.route_set).map_or(&none, Arc::as_ref);
+            let shall = wanted.get(&shall.route_set).map_or(&none, Arc::as_ref);
             sets.get(&has.route_set).is_some_and(|has| has.has_more_than(shall))
         });
         if *lose {
@@ -120,6 +136,6 @@ fn losing(
         }
     }
     let mut losing: Vec<_> = losing.into_iter().collect();
-    losing.sort_by_key(|(set, _)| content.route_sets.get(set).map_or(0, |routes| routes.len()));
+    losing.sort_by_key(|(set, _)| wanted.get(set).map_or(0, |routes| routes.len()));
     losing
 }

@@ -1,12 +1,13 @@
 //! This host as what has to follow the desired state.
 
+use std::collections::BTreeSet;
+
 use super::{Error, Host, idle::Idle};
 use crate::{
     addressing::{self, Allocations},
     change::Touched,
-    config::AllocationMode,
     control::Kernel,
-    id::PlantId,
+    id::{CertificateId, PlantId},
     problem::{Problem, Problems},
     state::State,
 };
@@ -17,16 +18,11 @@ impl Kernel for Host {
 
     fn check(&self, state: &State, touched: &Touched) -> Result<(), Problems> {
         let checked = match touched {
-            // Nothing else can be wrong with them here, and a look at all of a large fleet takes too long.
-            Touched::Certificates(certificates)
-                if state.ledger.is_none() && self.config.allocations == AllocationMode::Local =>
-            {
-                self.allocations.check_owners_of(state, certificates)
-            }
-            Touched::Certificates(_) | Touched::All => {
+            Touched::All => {
                 self.config.check_state(state)?;
                 self.allocations.check(state, &self.config)
             }
+            Touched::Certificates(certificates) => self.allocations.check_some(state, &self.config, certificates),
         };
         checked.map_err(|error: addressing::Error| {
             let message = error.to_string();
@@ -38,6 +34,10 @@ impl Kernel for Host {
 
     async fn apply(&mut self, state: &State) -> Result<Vec<(PlantId, Error)>, Error> {
         Self::apply(self, state).await
+    }
+
+    async fn hurry(&mut self, state: &State, certificates: &BTreeSet<CertificateId>) -> Result<(), Error> {
+        Self::hurry(self, state, certificates).await.map(|_| ())
     }
 
     async fn look(&mut self) -> bool {

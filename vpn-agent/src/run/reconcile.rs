@@ -406,6 +406,7 @@ fn shown_route((set, destination, bits): &RouteId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use vpn_ebpf_common::{
         Address, Prefix,
         names::{GATEWAY, PEERS, PLANTS, ROUTES, SERVICES},
@@ -413,7 +414,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        change::Touched,
+        config::Config,
         datapath::repair::RouteId,
+        enforcement::Records,
         example,
         namespace::in_new_namespace,
         repairs::Repairs,
@@ -432,16 +436,16 @@ mod tests {
 
             type Change = fn(&mut Host);
             let rows: [(&str, Change, &str); 10] = [
-                (PEERS, |host| set_peer(host, 2, Peer { id: 1, route_set: 2 }), "missing or changed: 100.64.0.2"),
+                (PEERS, |host| set_peer(host, 2, Peer { id: 1, route_set: 3 }), "missing or changed: 100.64.0.2"),
                 (PEERS, |host| set_peer(host, 2, Peer::NOBODY), "missing or changed: 100.64.0.2"),
                 (PEERS, |host| set_peer(host, 40_000, Peer { id: 9, route_set: 2 }), "nobody's: 100.64.156.64"),
-                (ROUTES, |host| remove_routes(host, |_| true), "missing or changed: 10.128.0.0/24 of route set 1, 192"),
+                (ROUTES, |host| remove_routes(host, |_| true), "missing or changed: 10.128.0.0/24 of route set 2, 192"),
                 (
                     ROUTES,
                     |host| put_route(host, |mut route| (route.egress = 77, route).1),
-                    "missing or changed: 10.128.0.0/24 of route set 1",
+                    "missing or changed: 10.128.0.0/24 of route set 2",
                 ),
-                (ROUTES, add_route, "nobody's: 10.128.1.0/24 of route set 1"),
+                (ROUTES, add_route, "nobody's: 10.128.1.0/24 of route set 2"),
                 (
                     PLANTS,
                     |host| host.datapath.repair_plants(&BTreeMap::new()).unwrap(),
@@ -540,16 +544,45 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         in_new_namespace(async {
             let (mut host, state) = gateway(folder.path()).await;
-            let files = host.config.state_dir.clone();
-            host.config.state_dir = files.join("gone");
+            let config = Config { state_dir: host.config.state_dir.join("gone"), ..host.config.clone() };
+            let records = std::mem::replace(&mut host.records, Records::new(&config));
             // What was taken away is gone then; the rest cannot be noted.
             let mut less = two_plants("eth1.10", "eth2");
             less["roles"] = serde_json::json!([]);
             assert!(host.apply(&example::parse(&less)).await.is_err());
             assert_eq!(host.observation_due(), None, "there is nothing to compare with");
-            host.config.state_dir = files;
+            host.records = records;
             host.apply(&state).await.unwrap();
             assert!(!round(&mut host).await);
+        });
+    }
+
+    /// Requirements: B4, G2.
+    #[test]
+    fn what_a_single_change_writes_is_what_shall_be() {
+        let folder = tempfile::tempdir().unwrap();
+        in_new_namespace(async {
+            let (mut host, mut state) = gateway(folder.path()).await;
+            let routes = |host: &Host| {
+                let peer = host.datapath.peers().unwrap()[&3];
+                host.datapath.routes().unwrap().keys().filter(|(set, ..)| *set == peer.route_set).count()
+            };
+            assert_eq!(routes(&host), 3);
+            for (change, left) in [("remove-role", 2), ("add-role", 3)] {
+                let change = json!({"change": change, "user": "user-b", "role": "operator", "on": {"plant": "south"}});
+                let changed = state.change(&[serde_json::from_value(change).unwrap()]).unwrap();
+                let Touched::Certificates(certificates) = changed.touched else { panic!("{changed:?}") };
+                host.hurry(&state, &certificates).await.unwrap();
+                assert_eq!(routes(&host), left);
+                assert!(!round(&mut host).await);
+                assert_eq!(host.repairs, Repairs::default());
+            }
+            let before = content(&host);
+            host.apply(&state).await.unwrap();
+            assert_eq!(content(&host).0, before.0);
+
+            host.forget_kernel().unwrap();
+            assert!(matches!(host.hurry(&state, &BTreeSet::new()).await, Err(Error::Unsettled)));
         });
     }
 
@@ -611,7 +644,7 @@ mod tests {
         let twin = Address::from(std::net::Ipv4Addr::new(10, 128, 1, 0));
         let real = Prefix::new(Address::from(std::net::Ipv4Addr::new(192, 168, 1, 0)), 120);
         let route = Route { plant: 2, id: 2, egress: host.plants["south"].link.ifindex, real, twin };
-        host.datapath.repair_routes(&BTreeMap::from([((1, twin, 120), route)]), &BTreeSet::new()).unwrap();
+        host.datapath.repair_routes(&BTreeMap::from([((2, twin, 120), route)]), &BTreeSet::new()).unwrap();
     }
 
     fn add_plant(host: &mut Host) {

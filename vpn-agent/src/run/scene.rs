@@ -61,7 +61,8 @@ pub fn document(uplinks: &[(&str, &str)]) -> Value {
 pub fn state(host: &mut Host, uplinks: &[(&str, &str)]) -> State {
     let state = example::parse(&document(uplinks));
     let given: Allocations = host.allocations.extended(&state, &host.config).unwrap();
-    host.remember(given).unwrap();
+    let Host { records, allocations, .. } = host;
+    records.remember(allocations, given).unwrap();
     state
 }
 

@@ -14,6 +14,7 @@ use super::{
     kernel::{Kernel, Maps},
 };
 use crate::{
+    catalogue::Catalogue,
     config::Config,
     content::content,
     datapath::{fill::Content, route_set::RouteSet, withdraw::NO_ROUTES},
@@ -162,8 +163,12 @@ fn in_routes(differences: &mut Vec<String>, config: &Config, files: &Files, maps
     let by_number = maps.plants.iter().map(uplink);
     let uplinks = Uplink::by_plant(allocations, &by_number.collect());
     let policy = Policy::compile(state, &config.terms(Timestamp::now()));
-    let Ok(tables) = Tables::new(state, &mut allocations.clone(), &config.pools, &policy, &uplinks) else { return };
-    let wanted = content(tables, config, &BTreeMap::new());
+    let Ok(tables) =
+        Tables::new(state, allocations, &mut Catalogue::new(allocations), &config.pools, &policy, &uplinks)
+    else {
+        return;
+    };
+    let wanted = content(tables, config);
     let mut equal = BTreeMap::new();
     for id in state.certificates.keys() {
         let Some(address) = allocations.peers().get(id).map(|given| given.address) else { continue };

@@ -1,0 +1,86 @@
+//! A change of some peers: what it costs does not depend on how many there are, nor on what else the maps hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use vpn_ebpf_common::{names, peer::Peer, usage::Usage};
+
+use super::{Datapath, Error, fill::Written, route_set::RouteSet, withdraw::Withdrawn};
+
+/// What some peers shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// By the host number of their tunnel addresses.
+    pub peers: BTreeMap<u32, Peer>,
+    /// The sets of these peers.
+    pub route_sets: BTreeMap<u32, Arc<RouteSet>>,
+    /// Host numbers that shall be nobody's.
+    pub gone: BTreeSet<u32>,
+}
+
+/// What [`Datapath::put_part`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartWritten {
+    /// Entries.
+    pub written: Written,
+    /// Sets that nobody has any more. Their routes go later, see [`Datapath::remove_resting_routes`].
+    pub retired: BTreeMap<u32, Arc<RouteSet>>,
+}
+
+impl Datapath {
+    /// [`Datapath::withdraw`] for some peers.
+    ///
+    /// # Errors
+    /// [`Error::Map`], where ROUTES has to be read first.
+    pub fn withdraw_part<E: fmt::Display>(
+        &mut self,
+        part: &Part,
+        save: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Withdrawn, Error> {
+        let numbers = part.peers.keys().chain(&part.gone);
+        let has: BTreeMap<_, _> = numbers.filter_map(|number| Some((*number, self.table.get(*number)?))).collect();
+        let gone = part.gone.iter().filter_map(|number| has.get(number)).map(|peer| peer.id).collect();
+        let withdrawn = self.take_away(has, &part.peers, &part.route_sets, save)?;
+        self.remove_accounts(&gone)?;
+        Ok(withdrawn)
+    }
+
+    /// [`Datapath::fill`] for some peers, after [`Datapath::withdraw_part`].
+    ///
+    /// # Errors
+    /// [`Error::Map`], [`Error::Full`], [`Error::NoPlace`]. Peers then still have their old route sets, or less.
+    pub fn put_part(&mut self, part: &Part) -> Result<PartWritten, Error> {
+        let mut written = Written::default();
+        if part.peers.keys().any(|number| self.table.get(*number).is_none()) {
+            let new = part.peers.keys().filter(|number| self.table.get(**number).is_none()).count();
+            self.check_count(self.table.used() + new)?;
+        }
+        for (set, routes) in &part.route_sets {
+            written.set += self.write_set(*set, routes, || part.route_sets.keys().copied().collect())?;
+        }
+        for (number, peer) in &part.peers {
+            let has = self.table.get(*number);
+            if has == Some(*peer) {
+                continue;
+            }
+            if !self.table.set(*number, *peer) {
+                return Err(Error::NoPlace { number: *number });
+            }
+            written.set += 1;
+            self.left.extend(has.map(|has| has.route_set));
+        }
+        let unused = self.table.unused_of(std::mem::take(&mut self.left));
+        Ok(PartWritten { written, retired: self.sets_mut()?.retire(&unused) })
+    }
+
+    /// Removes what was counted for these peers. Their ids are never used again. What the collector counts for one of
+    /// them later, when its last flows end, goes with the next [`Datapath::fill`].
+    fn remove_accounts(&mut self, ids: &BTreeSet<u32>) -> Result<(), Error> {
+        self.remove::<_, Usage>(names::USAGE, ids)?;
+        self.remove::<_, u64>(names::RELEASED, ids)?;
+        Ok(())
+    }
+}
