@@ -15,7 +15,7 @@ use aya::{
 };
 use vpn_ebpf_common::names;
 
-use super::{Datapath, Error, layout_dir, unpin};
+use super::{Datapath, Error, layout_dir, loading, unpin};
 use crate::interface::pin_name;
 
 /// The folder of the guards' links, beside that of the programs at the ingress hook.
@@ -27,7 +27,8 @@ pub(super) fn pin(links: &Path, interface: &str) -> PathBuf {
 }
 
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Error> {
-    program(ebpf).load().map_err(failed)
+    let program = program(ebpf);
+    loading::patiently(|| program.load()).map_err(failed)
 }
 
 fn program(ebpf: &mut Ebpf) -> &mut Xdp {

@@ -24,6 +24,7 @@ pub mod fill;
 mod guard;
 pub mod hook;
 mod link;
+mod loading;
 pub mod look;
 pub mod part;
 pub mod peers;
@@ -223,7 +224,8 @@ impl Datapath {
         let mut ebpf = loader.load(object)?;
         for program in [names::USERS, names::PLANT] {
             let failed = |source| Error::Program { program, source };
-            classifier(&mut ebpf, program).load().map_err(failed)?;
+            let classifier = classifier(&mut ebpf, program);
+            loading::patiently(|| classifier.load()).map_err(failed)?;
         }
         guard::load(&mut ebpf)?;
         let table = peers::of(peers_array(&ebpf), true)?;
