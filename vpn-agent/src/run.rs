@@ -16,6 +16,8 @@
 //!    back.
 
 mod audit;
+#[cfg(test)]
+mod crash;
 mod dial;
 mod idle;
 mod kernel;
@@ -24,6 +26,7 @@ mod reconcile;
 mod removal;
 #[cfg(test)]
 mod scene;
+mod step;
 mod uplinks;
 
 use std::{
@@ -46,7 +49,7 @@ use tokio::{
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
-use self::{dial::Found, pulse::Pulse, reconcile::Round, removal::Removal, uplinks::Uplink};
+use self::{dial::Found, pulse::Pulse, reconcile::Round, removal::Removal, step::Step, uplinks::Uplink};
 use crate::{
     addressing::{self, Allocations},
     api,
@@ -314,16 +317,23 @@ impl Host {
         let policy = Policy::compile(state, &self.config.terms(Timestamp::now()));
 
         self.content = None;
+        Step::Withdraw.begins();
         self.withdraw(state, &policy)?;
+        Step::Users.begins();
         self.raise_users().await?;
         self.put_users(state).await?;
+        Step::Allocate.begins();
         self.remember(self.allocations.extended(state, &self.config)?)?;
         directory(state, &self.allocations, &self.config).publish(&self.config.directory_file())?;
 
+        Step::Plants.begins();
         let failed = self.raise_plants(state).await;
         self.pulse.expect(state, &self.config.region, &failed);
+        Step::Fill.begins();
         self.fill(state, &policy)?;
+        Step::NewUsers.begins();
         self.put_users(state).await?;
+        Step::Retire.begins();
         self.retire_plants(state).await?;
         Ok(failed)
     }

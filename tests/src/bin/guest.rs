@@ -42,6 +42,8 @@ enum Scenario {
         #[arg(long)]
         clickhouse: String,
     },
+    /// Uplinks, changes of somebody else's, and an agent that is killed.
+    Uplinks,
     /// The commands of the documents, as they stand there. For a machine of its own.
     FirstPlant,
 }
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Scenario::Regions { clickhouse } => {
             vpn_tests::regions::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse))
         }
+        Scenario::Uplinks => vpn_tests::uplinks::play(Path::new("/tmp")),
         Scenario::FirstPlant => vpn_tests::first_plant::play(Path::new("/tmp")),
     };
     match outcome {
