@@ -7,6 +7,8 @@
 //! What was given is never taken back: an audit row of last year must not name somebody else today, and a plant that
 //! returns finds its virtual subnets. What the desired state no longer has stays here as inactive.
 
+mod takeover;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -109,11 +111,11 @@ impl From<Peer> for PeerRecord {
 /// The first addresses of the pools that IPv6 tunnel addresses follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tunnel6 {
+pub struct Tunnel6 {
     /// Of `pools.tunnel`: host numbers count from here.
-    tunnel: Ipv4Addr,
+    pub tunnel: Ipv4Addr,
     /// Of `pools.tunnel6`: they are added here.
-    tunnel6: Ipv6Addr,
+    pub tunnel6: Ipv6Addr,
 }
 
 /// What a plant was given, and who operates it.
@@ -222,6 +224,23 @@ pub enum Error {
         before: IpAddr,
         /// Where it shall begin.
         now: IpAddr,
+    },
+    /// The ledger of the state contradicts what was given here before, or the configuration.
+    #[error("{path}: {message}")]
+    Ledger {
+        /// The field, such as `allocations.peers[certificate-a].address`.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Nothing is given here, and the ledger of the state lacks something.
+    #[error(
+        "allocations: {what} has no entry; run `vpn-agent allocate` where the ledger is kept, or set allocations to \
+         \"local\" in the configuration of a gateway that is the only one"
+    )]
+    NotInLedger {
+        /// What lacks an entry.
+        what: String,
     },
     /// A certificate changed hands.
     #[error(
@@ -377,8 +396,9 @@ impl Allocations {
     /// # Errors
     /// See [`Error`].
     pub fn extended(&self, state: &State, config: &Config) -> Result<Self, Error> {
-        self.check_owners(state)?;
+        self.check(state, config)?;
         let mut next = self.clone();
+        next.take_over(state);
         next.give_peers(state, &config.pools)?;
         next.give_plants(state, config)?;
         Ok(next)
@@ -897,7 +917,7 @@ mod tests {
     }
 
     /// Some certificates and plants out of a few, the plants with some subnets out of a few.
-    fn documents() -> impl Strategy<Value = Value> {
+    pub(super) fn documents() -> impl Strategy<Value = Value> {
         const SUBNETS: [&str; 8] = [
             "192.168.1.0/24",
             "172.16.0.0/13",

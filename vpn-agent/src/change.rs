@@ -3,6 +3,7 @@
 //! A change is made in place, because a whole state of a large fleet takes seconds to read, and can be undone exactly.
 //! What comes out is the state that the document with the changed record would give (requirement G2).
 
+mod allocating;
 mod making;
 mod referrers;
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use self::making::Making;
 use crate::{
-    document::{self, Id, Key, Scope, Subnet},
+    document::{self, Id, Key, LedgerPeer, LedgerPlant, Next, Scope, Subnet, Tunnel6},
     id::CertificateId,
     problem::Problems,
     state::{Entry, State},
@@ -99,6 +100,21 @@ pub enum Change {
     },
     /// Switches routes off for a user, or changes until when.
     DisableRoute(document::Disabled),
+    /// Adds entries to the ledger, which is made where there is none. What is in it stays as it is.
+    PutAllocations {
+        /// Entries of certificates.
+        #[serde(default)]
+        peers: Vec<LedgerPeer>,
+        /// Entries of plants. A plant that has one may get further subnets.
+        #[serde(default)]
+        plants: Vec<LedgerPlant>,
+        /// What is given next, if it is more than follows from the entries.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Next>,
+        /// What IPv6 tunnel addresses follow from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tunnel6: Option<Tunnel6>,
+    },
     /// Switches routes on again, as they were switched off: those to one subnet, or to the whole plant.
     EnableRoute {
         /// For whom.

@@ -1,5 +1,7 @@
-//! The commands that print something for other machines: profiles of users, configurations of sites, health.
+//! The commands that print something for other machines: ledgers, profiles of users, configurations of sites, health.
 
+mod allocate;
+mod explain;
 mod health;
 mod input;
 mod offer;
@@ -8,6 +10,8 @@ mod shown;
 mod site_config;
 
 pub use self::{
+    allocate::allocate,
+    explain::{explain, routes},
     health::{health, pick},
     offer::offer,
     profile::profile,

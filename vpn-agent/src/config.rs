@@ -38,6 +38,9 @@ pub struct Config {
     pub region: String,
     /// The file with the desired state, where it comes by a file; see [`Config::source`].
     pub state: Option<PathBuf>,
+    /// Who gives numbers and addresses.
+    #[serde(default)]
+    pub allocations: AllocationMode,
     /// Folder for what the agent must remember: allocations, keys, the directory file, and the desired state where it
     /// comes otherwise.
     pub state_dir: PathBuf,
@@ -80,6 +83,17 @@ pub enum Source<'c> {
     Pull(&'c Pull),
     /// Calls of the API.
     Api,
+}
+
+/// `allocations`: who gives numbers and addresses to certificates and plants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllocationMode {
+    /// This gateway, to what the ledger in the desired state lacks. For a gateway that is the only one.
+    #[default]
+    Local,
+    /// The ledger in the desired state alone. For gateways that follow one state.
+    State,
 }
 
 /// `[users]`: the interface that users connect to.
@@ -649,6 +663,7 @@ mod tests {
             assert!(found, "{extra}: {problems}");
         }
         for (from, to, path) in [
+            ("region = \"eu\"", "region = \"eu\"\nallocations = \"cloud\"", "allocations"),
             ("gateway = \"gateway-1\"", "gateway = \"\"", "gateway"),
             ("state = \"/etc/vpn-gateway/state.json\"", "", "state"),
             ("private_key_file", "interface = \"wgp-1\"\nprivate_key_file", "users.interface"),

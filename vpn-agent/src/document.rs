@@ -3,7 +3,10 @@
 //! Nothing here is checked beyond its JSON type. [`crate::validate`] turns a document into a
 //! [`State`](crate::state::State), which is the only form the rest of the agent takes.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use schemars::JsonSchema;
 use serde::{
@@ -43,6 +46,10 @@ pub struct Document {
     /// Routes that users have switched off for themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disabled: Vec<Disabled>,
+    /// What certificates and plants were given, where one place keeps that for all gateways. Written by
+    /// `vpn-agent allocate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocations: Option<Ledger>,
 }
 
 /// An id: 1 to 64 of the characters a-z 0-9 - . _ @
@@ -301,6 +308,91 @@ pub struct Disabled {
     /// When the route is there again; not by itself if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Moment>,
+}
+
+/// What certificates and plants were given, those that are gone included: numbers and addresses that stay for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// To certificates.
+    pub peers: Vec<LedgerPeer>,
+    /// To plants.
+    pub plants: Vec<LedgerPlant>,
+    /// What is given next.
+    pub next: Next,
+    /// What IPv6 tunnel addresses follow from, once there is a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel6: Option<Tunnel6>,
+}
+
+/// What a certificate was given. Exactly one of `user` and `organisation`, as the certificate has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerPeer {
+    /// Which certificate.
+    pub certificate: Id,
+    /// Its number; unique among certificates.
+    #[schemars(range(min = 1))]
+    pub id: u32,
+    /// Its tunnel IP; unique among certificates.
+    pub address: Ipv4Addr,
+    /// The user whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Id>,
+    /// The organisation whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<Id>,
+}
+
+/// What a plant was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerPlant {
+    /// Which plant.
+    pub plant: Id,
+    /// Its number; unique among plants.
+    #[schemars(range(min = 1))]
+    pub id: u32,
+    /// The organisation that operates it.
+    pub operator: Id,
+    /// Its subnets, those that it had before included.
+    pub subnets: Vec<LedgerSubnet>,
+}
+
+/// What a plant's subnet was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerSubnet {
+    /// The subnet as the plant uses it.
+    pub real: Subnet,
+    /// Its number; unique among the subnets of all plants.
+    #[schemars(range(min = 1))]
+    pub id: u32,
+    /// Its virtual twin of the same length; disjoint from all others.
+    #[serde(rename = "virtual")]
+    pub virtual_: Subnet,
+}
+
+/// The numbers that are given next: greater than all that were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Next {
+    /// To a certificate.
+    pub peer: u32,
+    /// To a plant.
+    pub plant: u32,
+    /// To a plant's subnet.
+    pub route: u32,
+}
+
+/// The first addresses of the pools that IPv6 tunnel addresses follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tunnel6 {
+    /// Of `pools.tunnel`.
+    pub tunnel: Ipv4Addr,
+    /// Of `pools.tunnel6`.
+    pub tunnel6: Ipv6Addr,
 }
 
 /// Written by hand because serde's own answer for such a choice, "did not match any variant", names neither the wrong

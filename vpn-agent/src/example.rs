@@ -58,6 +58,11 @@ pub fn config(more: &str) -> Config {
     Config::parse(&config_text(more)).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
+/// A configuration with its required fields and `more` of TOML in front of them.
+pub fn config_with(more: &str) -> Config {
+    Config::parse(&format!("{more}\n{}", config_text(""))).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
 /// The text of a configuration with its required fields and `more` of TOML.
 pub fn config_text(more: &str) -> String {
     let least = r#"

@@ -26,12 +26,14 @@ pub mod document;
 pub mod endpoint;
 #[cfg(test)]
 mod example;
+pub mod explain;
 pub mod forwarding;
 mod free_space;
 pub mod health;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod ledger;
 pub mod liveness;
 pub mod moment;
 #[cfg(test)]

@@ -53,6 +53,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
             result?;
         }
         Command::Check { file, config } => return check(&file, config.as_deref()),
+        Command::Allocate(allocate) => print(&json(&commands::allocate(&allocate)?)?)?,
         Command::Schema => print(&json(&schemars::schema_for!(Document))?)?,
         Command::Status { json: as_json, config } => {
             let config = Config::read(&config)?;
@@ -66,6 +67,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 "detached; no packet passes between users and plants until `vpn-agent run` is started or gets SIGHUP\n",
             )?;
         }
+        Command::Routes { of, json, config } => commands::routes(&Config::read(&config)?, &of, json)?,
+        Command::Explain { of, to, json, config } => commands::explain(&Config::read(&config)?, &of, to, json)?,
         Command::Offer { certificate, real, config } => {
             print(&json(&commands::offer(&Config::read(&config)?, &certificate, real)?)?)?;
         }

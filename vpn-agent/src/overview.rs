@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     addressing,
     id::{CertificateId, OrganisationId, PlantId},
+    liveness::{Liveness, UplinkState},
     policy::{self, Chain, Policy},
     state::{self, Owner, State, is_in_force},
     status::table::Table,
@@ -92,6 +93,20 @@ pub enum Link {
     Unknown,
 }
 
+impl Link {
+    /// As the agent saw it last; `seen` is what it wrote, if that is of now.
+    #[must_use]
+    pub fn of(seen: Option<&Liveness>, plant: &PlantId) -> Self {
+        match seen.and_then(|seen| seen.plants.get(plant)).map(|uplink| uplink.state) {
+            None => Self::Unknown,
+            Some(UplinkState::Up) => Self::Up,
+            Some(UplinkState::Down) => Self::Down,
+            Some(UplinkState::Never) => Self::Never,
+            Some(UplinkState::NotLinked) => Self::NotLinked,
+        }
+    }
+}
+
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -161,7 +176,7 @@ impl<'s> Overview<'s> {
 
 impl Disabled {
     /// Of an entry for the subnet and one for the whole plant, the one that lasts longer.
-    fn of(entries: Option<&state::Disabled>, plant: &PlantId, real: IpNet, now: Timestamp) -> Self {
+    pub(crate) fn of(entries: Option<&state::Disabled>, plant: &PlantId, real: IpNet, now: Timestamp) -> Self {
         let find = |subnet| entries.and_then(|entries| entries.get(&(plant.clone(), subnet)));
         let in_force = [find(None), find(Some(real))].into_iter().flatten().filter(|until| is_in_force(**until, now));
         in_force.fold(Self::No, |before, until| match (before, until) {

@@ -313,7 +313,7 @@ impl Host {
     /// what was begun.
     pub async fn apply(&mut self, state: &State) -> Result<Vec<(PlantId, Error)>, Error> {
         self.config.check_state(state)?;
-        self.allocations.check_owners(state)?;
+        self.allocations.check(state, &self.config)?;
         let policy = Policy::compile(state, &self.config.terms(Timestamp::now()));
 
         self.content = None;

@@ -25,6 +25,7 @@ pub use crate::document::MembershipKind;
 use crate::{
     id::{CertificateId, OrganisationId, PlantId, PortfolioId, UserId},
     key::PublicKey,
+    ledger::Ledger,
     role::Role,
 };
 
@@ -56,6 +57,8 @@ pub struct State {
     /// Routes that users have switched off for themselves, and until when (requirement C3). Without a subnet an entry is
     /// about every subnet of the plant.
     pub disabled: BTreeMap<UserId, Disabled>,
+    /// What certificates and plants were given, where one place keeps that for all gateways (requirement E3).
+    pub ledger: Option<Ledger>,
     /// What follows from the rest.
     index: Index,
 }

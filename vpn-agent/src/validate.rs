@@ -72,9 +72,12 @@ fn shape_problems(text: &[u8], first: serde_path_to_error::Error<serde_json::Err
     list_shape::<document::Priority>(&mut fields, "priorities", &mut problems);
     fields.entry("disabled").or_insert_with(|| Value::Array(Vec::new()));
     list_shape::<document::Disabled>(&mut fields, "disabled", &mut problems);
+    if let Some(value) = fields.remove("allocations").filter(|value| !value.is_null()) {
+        shape_of::<document::Ledger>("allocations", value, &mut problems);
+    }
     for name in fields.keys() {
         let allowed = "revision, organisations, portfolios, plants, users, memberships, roles, cooperations, \
-                       certificates, priorities, disabled";
+                       certificates, priorities, disabled, allocations";
         problems.push(Problem { path: name.clone(), message: format!("unknown field; use one of {allowed}") });
     }
     // A field given twice is lost in a `Value`; only the first pass over the text saw it.
@@ -323,6 +326,61 @@ mod tests {
                 "list each route of a user once",
             ),
             ("/disabled", json!([{"user": "user-a"}]), "disabled[0]", "missing field `plant`"),
+            // The ledger.
+            ("/allocations", json!("x"), "allocations", "invalid type"),
+            (
+                "/allocations",
+                ledger(json!([]), json!([]), json!({"peer": 1})),
+                "allocations.next",
+                "missing field `plant`",
+            ),
+            (
+                "/allocations",
+                ledger(json!([peer("certificate-a", 0, "100.64.0.2")]), json!([]), next(3)),
+                "allocations.peers[0].id",
+                "0 is no id",
+            ),
+            (
+                "/allocations",
+                ledger(json!([peer("certificate-a", 1, "100.64.0.x")]), json!([]), next(3)),
+                "allocations.peers[0].address",
+                "invalid IPv4 address",
+            ),
+            (
+                "/allocations",
+                ledger(
+                    json!([peer("certificate-a", 1, "100.64.0.2"), peer("gone", 1, "100.64.0.3")]),
+                    json!([]),
+                    next(3),
+                ),
+                "allocations.peers[1].id",
+                "1 is the id of another certificate",
+            ),
+            (
+                "/allocations",
+                ledger(json!([peer("certificate-b", 1, "100.64.0.2")]), json!([]), next(3)),
+                "allocations.peers[0].user",
+                "the entry is of user user-a, the certificate is of user user-b",
+            ),
+            (
+                "/allocations",
+                ledger(json!([peer("gone", 3, "100.64.0.2")]), json!([]), next(3)),
+                "allocations.next.peer",
+                "3 was given already; use 4 or more",
+            ),
+            (
+                "/allocations",
+                ledger(
+                    json!([]),
+                    json!([{"plant": "north", "id": 1, "operator": "alpha", "subnets": [
+                        {"real": "192.168.1.0/24", "id": 1, "virtual": "10.128.0.0/24"},
+                        {"real": "192.168.2.0/24", "id": 2, "virtual": "10.128.0.0/24"},
+                    ]}]),
+                    next(3),
+                ),
+                "allocations.plants[0].subnets[1].virtual",
+                "10.128.0.0/24 overlaps 10.128.0.0/24",
+            ),
             // Uplinks.
             ("/plants/0/uplink", Value::Null, "plants[0].uplink", "missing; give an uplink, or `uplinks`"),
             ("/plants/0/uplinks", json!([]), "plants[0].uplinks", "is there beside `uplink`"),
@@ -515,6 +573,18 @@ mod tests {
             "{}",
             error(&cut.to_string())
         );
+    }
+
+    fn ledger(peers: Value, plants: Value, next: Value) -> Value {
+        json!({"peers": peers, "plants": plants, "next": next})
+    }
+
+    fn peer(certificate: &str, id: u32, address: &str) -> Value {
+        json!({"certificate": certificate, "id": id, "address": address, "user": "user-a"})
+    }
+
+    fn next(number: u32) -> Value {
+        json!({"peer": number, "plant": number, "route": number})
     }
 
     /// A certificate of an organisation.

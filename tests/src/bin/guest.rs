@@ -44,6 +44,14 @@ enum Scenario {
     },
     /// Uplinks, changes of somebody else's, and an agent that is killed.
     Uplinks,
+    /// Certificates that are revoked and rotated while their users work.
+    Revoke {
+        /// URL of an empty ClickHouse store.
+        #[arg(long)]
+        clickhouse: String,
+    },
+    /// Prints a number every few milliseconds, until nobody listens.
+    Tick,
     /// The commands of the documents, as they stand there. For a machine of its own.
     FirstPlant,
 }
@@ -65,6 +73,8 @@ fn main() -> ExitCode {
             vpn_tests::regions::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse))
         }
         Scenario::Uplinks => vpn_tests::uplinks::play(Path::new("/tmp")),
+        Scenario::Revoke { clickhouse } => vpn_tests::revoke::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse)),
+        Scenario::Tick => vpn_tests::revoke::tick(),
         Scenario::FirstPlant => vpn_tests::first_plant::play(Path::new("/tmp")),
     };
     match outcome {

@@ -97,6 +97,7 @@ impl Endpoint {
         let handler = on(method.filter(), handler);
         let (parameters, answers) = (Vec::new(), Vec::new());
         Self { method, path, summary, description, parameters, body: None, answers, handler }
+            .fails(503, "The agent is stopping; ask again when it is back.")
     }
 
     /// Can be told in the query.
@@ -171,6 +172,7 @@ impl Endpoint {
     /// A success.
     pub fn answers<T: JsonSchema>(mut self, status: u16, description: &'static str, example: &impl Serialize) -> Self {
         let example = serde_json::to_value(example).unwrap_or_default();
+        self.answers.retain(|answer| answer.status != status);
         self.answers.push(Answer { status, description, content: Some(Content::of::<T>(example)), has_tag: false });
         self
     }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     control::{Refusal, View},
+    liveness::Liveness,
     overview::{Link, Overview, Surroundings},
 };
 
@@ -61,9 +62,12 @@ fn routes(view: &View<'_>, whose: &Whose) -> Result<Value, Failure> {
         (None, Some(certificate)) => (certificate, Some(certificate.as_str())),
         _ => return Err(Failure::of_field(StatusCode::BAD_REQUEST, "query", "give one of `user` and `certificate`")),
     };
-    let around =
-        Surroundings { region: &view.config.region, given: view.allocations.plants(), link: |_: &_| Link::Unknown };
-    let terms = view.config.terms(Timestamp::now());
+    let now = Timestamp::now();
+    // What cannot be read is as good as what is not there: nobody has looked.
+    let seen = Liveness::read(&view.config.uplinks_file()).ok().flatten().filter(|seen| seen.is_fresh(now));
+    let link = |plant: &_| Link::of(seen.as_ref(), plant);
+    let around = Surroundings { region: &view.config.region, given: view.allocations.plants(), link };
+    let terms = view.config.terms(now);
     let overview = certificate.and_then(|certificate| Overview::of(state, &terms, certificate, &around));
     let unknown = || Failure::new(StatusCode::NOT_FOUND, format!("{name} is no certificate, nor a user who has one"));
     serde_json::to_value(overview.ok_or_else(unknown)?)

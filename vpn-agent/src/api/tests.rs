@@ -4,6 +4,7 @@
 mod calls;
 mod changes;
 mod document;
+mod large;
 pub(crate) mod transport;
 
 use std::{
@@ -30,7 +31,7 @@ use crate::{
     addressing::Allocations,
     change::Touched,
     config::Config,
-    control::{Control, Handle, Kernel},
+    control::{Control, Kernel},
     example,
     id::PlantId,
     key::PrivateKey,
@@ -48,6 +49,8 @@ pub(crate) struct Memory {
     pub(crate) broken: Option<String>,
     /// Why nothing leads to the plant `north`.
     pub(crate) no_north: Option<String>,
+    /// Whether nothing is to be done at all, not even addresses be given.
+    is_idle: bool,
     /// The revision that does not fit on this gateway.
     pub(crate) refused: Option<u64>,
 }
@@ -73,6 +76,9 @@ impl Kernel for Fake {
         let mut memory = self.memory.lock().unwrap();
         if let Some(why) = &memory.broken {
             return Err(why.clone());
+        }
+        if memory.is_idle {
+            return Ok(Vec::new());
         }
         self.allocations = self.allocations.extended(state, self.config.as_ref().unwrap()).unwrap();
         memory.applied.push(state.revision);
@@ -109,7 +115,6 @@ pub(crate) struct Agent {
     pub(crate) folder: Arc<TempDir>,
     config: Arc<Config>,
     pub(crate) memory: Arc<Mutex<Memory>>,
-    handle: Handle,
     server: Server,
     puller: Option<Puller>,
     stop: oneshot::Sender<()>,
@@ -168,7 +173,7 @@ impl Agent {
         let running = spawn_local(async move {
             control.run(async { drop(stopped.await) }).await;
         });
-        Self { folder, config, memory, handle, server, puller, stop, running }
+        Self { folder, config, memory, server, puller, stop, running }
     }
 
     fn socket(&self) -> PathBuf {

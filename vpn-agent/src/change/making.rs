@@ -9,6 +9,7 @@ use crate::{
     document::{self, Id, Key},
     id::{CertificateId, NotAnId, OrganisationId, PlantId, PortfolioId, UserId},
     key::PublicKey,
+    ledger,
     problem::Problem,
     state::{Access, Entry, KeyOf, Membership, Organisation, Owner, Plant, Routes, Scope, State, User},
     validate::records::{Ends, Known, Records},
@@ -16,11 +17,11 @@ use crate::{
 
 /// Changes on their way into a state.
 pub struct Making<'s> {
-    state: &'s mut State,
+    pub(super) state: &'s mut State,
     /// What was there before, in the order in which it was replaced.
     undo: Vec<Entry>,
-    touched: Touched,
-    problems: Vec<Problem>,
+    pub(super) touched: Touched,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Known for State {
@@ -79,6 +80,9 @@ impl<'s> Making<'s> {
             Change::RevokeCertificate { id } => self.revoke(path, id),
             Change::SetPriority { user, plants } => self.set_priority(path, user, plants),
             Change::DisableRoute(record) => self.disable(path, record),
+            Change::PutAllocations { peers, plants, next, tunnel6 } => {
+                self.put_allocations(path, peers, plants, *next, *tunnel6)
+            }
             Change::EnableRoute { user, plant, subnet } => self.enable(path, user, plant, subnet.as_ref()),
         };
     }
@@ -139,6 +143,14 @@ impl<'s> Making<'s> {
             if **before == plant {
                 return Some(());
             }
+        }
+        if let Some(entry) = self.state.ledger.as_ref().and_then(|ledger| ledger.plants().get(&id))
+            && let Err(clash) = ledger::check_operator(entry, &plant.organisation)
+        {
+            self.problem(&format_args!("{path}.organisation"), format!("{} in allocations", clash.message));
+            return None;
+        }
+        if let Some(before) = &before {
             let lost: Vec<_> = before.subnets.difference(&plant.subnets).copied().collect();
             self.forget_disabled(|(of, subnet)| *of == id && subnet.is_some_and(|subnet| lost.contains(&subnet)));
         }
@@ -323,6 +335,12 @@ impl<'s> Making<'s> {
             );
             self.problem(&format_args!("{path}.user"), message);
         }
+        if let Some(entry) = self.state.ledger.as_ref().and_then(|ledger| ledger.peers().get(&id))
+            && let Err(clash) = ledger::check_owner(entry, &certificate.owner.holder())
+        {
+            let field = if certificate.owner.user().is_some() { "user" } else { "organisation" };
+            self.problem(&format_args!("{path}.{field}"), format!("{} in allocations", clash.message));
+        }
         self.new_key(&format_args!("{path}.public_key"), &certificate.public_key, &KeyOf::Certificate(id.clone()));
         if self.problems.len() > found {
             return None;
@@ -387,12 +405,12 @@ impl<'s> Making<'s> {
         Some(())
     }
 
-    fn put(&mut self, entry: Entry) {
+    pub(super) fn put(&mut self, entry: Entry) {
         let before = self.state.replace(entry);
         self.undo.push(before);
     }
 
-    fn touch(&mut self, certificate: CertificateId) {
+    pub(super) fn touch(&mut self, certificate: CertificateId) {
         if let Touched::Certificates(certificates) = &mut self.touched {
             certificates.insert(certificate);
         }
@@ -426,7 +444,7 @@ impl<'s> Making<'s> {
         certificates.into_iter().for_each(|certificate| self.touch(certificate));
     }
 
-    fn records(&mut self) -> Records<'_, State> {
+    pub(super) fn records(&mut self) -> Records<'_, State> {
         Records { known: self.state, problems: &mut self.problems }
     }
 
@@ -471,7 +489,7 @@ impl<'s> Making<'s> {
         }
     }
 
-    fn problem(&mut self, path: &dyn Display, message: String) {
+    pub(super) fn problem(&mut self, path: &dyn Display, message: String) {
         self.problems.push(Problem { path: path.to_string(), message });
     }
 }

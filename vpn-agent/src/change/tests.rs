@@ -152,6 +152,29 @@ fn what_cannot_be_done_names_the_field_and_changes_nothing() {
             "use one of 192.168.1.0/24",
         ),
         (
+            json!({"change": "put-allocations", "peers": [
+                {"certificate": "certificate-a", "id": 1, "address": "100.64.0.2", "user": "user-b"},
+            ]}),
+            "peers[0].user",
+            "the entry is of user user-b, the certificate is of user user-a",
+        ),
+        (
+            json!({"change": "put-allocations", "peers": [
+                {"certificate": "certificate-a", "id": 1, "address": "100.64.0.2", "user": "user-a"},
+                {"certificate": "certificate-b", "id": 2, "address": "100.64.0.2", "user": "user-b"},
+            ]}),
+            "peers[1].address",
+            "100.64.0.2 is the address of another certificate",
+        ),
+        (
+            json!({"change": "put-allocations", "plants": [
+                {"plant": "north", "id": 1, "operator": "alpha",
+                 "subnets": [{"real": "192.168.1.0/24", "id": 1, "virtual": "10.128.0.0/25"}]},
+            ]}),
+            "plants[0].subnets[0].virtual",
+            "10.128.0.0/25 is not as large as 192.168.1.0/24",
+        ),
+        (
             json!({"change": "enable-route", "user": "user-a", "plant": "north"}),
             "plant",
             "plant \"north\" as a whole is not switched off for \"user-a\"",
@@ -339,10 +362,57 @@ fn naive(document: &mut Value, change: &Value) -> bool {
             remove(document, "priorities", |other| equal(other, &record, &["user"]));
             record["plants"] == json!([]) && there_is || put(document, "priorities", &["user"], record)
         }
+        "put-allocations" => put_allocations(document, &record),
         "disable-route" => put(document, "disabled", &["user", "plant", "subnet"], record),
         "enable-route" => remove(document, "disabled", |other| equal(other, &record, &["user", "plant", "subnet"])),
         other => panic!("{other}"),
     }
+}
+
+fn put_allocations(document: &mut Value, record: &Value) -> bool {
+    if document["allocations"].is_null() {
+        document["allocations"] = json!({"peers": [], "plants": [], "next": {"peer": 1, "plant": 1, "route": 1}});
+    }
+    let ledger = &mut document["allocations"];
+    for peer in record["peers"].as_array().unwrap() {
+        let peers = ledger["peers"].as_array_mut().unwrap();
+        match peers.iter().find(|other| other["certificate"] == peer["certificate"]) {
+            Some(before) if before != peer => return false,
+            Some(_) => {}
+            None => peers.push(peer.clone()),
+        }
+        raise(&mut ledger["next"]["peer"], &peer["id"]);
+    }
+    for plant in record["plants"].as_array().unwrap() {
+        let plants = ledger["plants"].as_array_mut().unwrap();
+        let Some(before) = plants.iter_mut().find(|other| other["plant"] == plant["plant"]) else {
+            plants.push(plant.clone());
+            raise(&mut ledger["next"]["plant"], &plant["id"]);
+            for subnet in plant["subnets"].as_array().unwrap() {
+                raise(&mut ledger["next"]["route"], &subnet["id"]);
+            }
+            continue;
+        };
+        if !equal(before, plant, &["id", "operator"]) {
+            return false;
+        }
+        for subnet in plant["subnets"].as_array().unwrap() {
+            let subnets = before["subnets"].as_array_mut().unwrap();
+            match subnets.iter().find(|other| other["real"] == subnet["real"]) {
+                Some(before) if before != subnet => return false,
+                Some(_) => {}
+                None => subnets.push(subnet.clone()),
+            }
+        }
+        for subnet in plant["subnets"].as_array().unwrap() {
+            raise(&mut ledger["next"]["route"], &subnet["id"]);
+        }
+    }
+    true
+}
+
+fn raise(next: &mut Value, id: &Value) {
+    *next = json!(next.as_u64().unwrap().max(id.as_u64().unwrap() + 1));
 }
 
 fn equal(a: &Value, b: &Value, fields: &[&str]) -> bool {
@@ -432,5 +502,27 @@ fn changes() -> impl Strategy<Value = Value> {
             "change": "enable-route", "user": u, "plant": p, "subnet": subnet,
         })),
     ];
-    prop_oneof![records, rights, certificates, wishes]
+    let peer = (c(), 0..5_u8, 0..4_u8, u(), o()).prop_map(|(c, id, address, u, o)| {
+        // Mostly what its name says, so that it fits.
+        let number = c.as_bytes()[1] - b'0';
+        let (id, address) = if id == 4 { (id, address) } else { (number + 1, number) };
+        let address = format!("100.64.0.{}", address + 2);
+        match c.starts_with('x') {
+            true => json!({"certificate": c, "id": id + 4, "address": format!("{address}0"), "organisation": o}),
+            false => json!({"certificate": c, "id": id, "address": address, "user": u}),
+        }
+    });
+    let twin = |at: usize, nth: usize| format!("10.{}.{nth}.0/24", 128 + at);
+    let plant = (0..7_usize, subsequence(vec![1_usize, 2], 0..=2), 0..9_usize).prop_map(move |(at, subnets, odd)| {
+        let shift = usize::from(odd == 0);
+        json!({
+            "plant": format!("p{at}"), "id": at + 1 + usize::from(odd == 1), "operator": format!("o{}", at % 3),
+            "subnets": subnets.iter().map(|nth| json!({
+                "real": format!("192.168.{nth}.0/24"), "id": 10 * at + nth + shift, "virtual": twin(at, *nth + shift),
+            })).collect::<Vec<_>>(),
+        })
+    });
+    let ledger = (vec(peer, 0..3), vec(plant, 0..3))
+        .prop_map(|(peers, plants)| json!({"change": "put-allocations", "peers": peers, "plants": plants}));
+    prop_oneof![records, rights, certificates, wishes, ledger]
 }

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 
 use super::{Certificate, Membership, Organisation, Plant, Routes, Scope, State, User};
 use crate::{
+    addressing::{self, Tunnel6},
     id::{CertificateId, OrganisationId, PlantId, PortfolioId, UserId},
+    ledger::{Next, Peer},
     role::Role,
 };
 
@@ -27,6 +29,10 @@ pub enum Entry {
     Certificate(CertificateId, Option<Certificate>),
     Priority(UserId, Option<Vec<PlantId>>),
     Disabled(UserId, Routes, Option<Option<Timestamp>>),
+    /// Whether there is a ledger, and what it gives next. The ledger that is gone had no entries.
+    Ledger(Option<(Next, Option<Tunnel6>)>),
+    LedgerPeer(CertificateId, Option<Peer>),
+    LedgerPlant(PlantId, Option<addressing::Plant>),
 }
 
 impl State {
@@ -98,6 +104,22 @@ impl State {
             Entry::Disabled(user, routes, new) => {
                 let old = put_inner(&mut self.disabled, user.clone(), routes.clone(), new);
                 Entry::Disabled(user, routes, old)
+            }
+            Entry::Ledger(new) => {
+                let old = self.ledger.as_ref().map(|ledger| (ledger.next(), ledger.tunnel6()));
+                match new {
+                    Some((next, tunnel6)) => drop(self.ledger.get_or_insert_default().set_next(next, tunnel6)),
+                    None => self.ledger = None,
+                }
+                Entry::Ledger(old)
+            }
+            Entry::LedgerPeer(id, new) => {
+                let old = self.ledger.as_mut().and_then(|ledger| ledger.set_peer(id.clone(), new));
+                Entry::LedgerPeer(id, old)
+            }
+            Entry::LedgerPlant(id, new) => {
+                let old = self.ledger.as_mut().and_then(|ledger| ledger.set_plant(id.clone(), new));
+                Entry::LedgerPlant(id, old)
             }
         }
     }

@@ -9,6 +9,7 @@ use super::{Access, Certificate, Owner, Plant, Scope, State, Uplink, Uplinks};
 use crate::{
     document::{self, Document, Endpoint, Id, Interface, Key, Moment, Region, Subnet},
     id::{CertificateId, PlantId},
+    ledger::Ledger,
 };
 
 impl State {
@@ -43,6 +44,7 @@ impl State {
                 .map(|(user, plants)| document::Priority { user: text(user), plants: texts(plants) })
                 .collect(),
             disabled: self.disabled(),
+            allocations: self.ledger.as_ref().map(Ledger::to_record),
         }
     }
 

@@ -12,9 +12,11 @@ use jiff::Timestamp;
 
 use super::records::{Ends, Known, Records};
 use crate::{
+    addressing::Tunnel6,
     document::{self, Document, Id},
     id::{CertificateId, NotAnId, OrganisationId, PlantId, PortfolioId, UserId},
     key::PublicKey,
+    ledger::{self, Ledger, Next},
     problem::Problem,
     role::Role,
     state::{Certificate, Disabled, Membership, Organisation, Plant, Scope, State, User},
@@ -114,6 +116,7 @@ impl Lists {
         state.priorities = self.priorities(&document.priorities);
         state.disabled = self.disabled(&document.disabled);
         state.plants = std::mem::take(&mut self.declared.valid_plants);
+        state.ledger = document.allocations.as_ref().map(|ledger| self.ledger(ledger, &state));
         state.indexed()
     }
 
@@ -302,6 +305,53 @@ impl Lists {
             }
         }
         checked
+    }
+
+    fn ledger(&mut self, document: &document::Ledger, state: &State) -> Ledger {
+        let mut ledger = Ledger::default();
+        for (at, record) in document.peers.iter().enumerate() {
+            let path = format_args!("allocations.peers[{at}]");
+            let Some((id, peer)) = self.records().ledger_peer(&path, record) else { continue };
+            if ledger.peers().contains_key(&id) {
+                self.problem(&format_args!("{path}.certificate"), format!("\"{id}\" is listed before; list each once"));
+                continue;
+            }
+            let certificate = state.certificates.get(&id);
+            let owner = certificate.map_or(Ok(()), |of| ledger::check_owner(&peer, &of.owner.holder()));
+            match owner.and_then(|()| ledger.check_peer(&id, &peer)) {
+                Ok(()) => drop(ledger.set_peer(id, Some(peer))),
+                Err(clash) => self.problem(&format_args!("{path}.{}", clash.field), clash.message),
+            }
+        }
+        for (at, record) in document.plants.iter().enumerate() {
+            let path = format_args!("allocations.plants[{at}]");
+            let Some((id, mut entry, subnets)) = self.records().ledger_plant(&path, record) else { continue };
+            if ledger.plants().contains_key(&id) {
+                self.problem(&format_args!("{path}.plant"), format!("\"{id}\" is listed before; list each once"));
+                continue;
+            }
+            let plant = state.plants.get(&id);
+            let operator = plant.map_or(Ok(()), |plant| ledger::check_operator(&entry, &plant.organisation));
+            match operator.and_then(|()| ledger.check_plant(&id, &entry, &subnets)) {
+                Ok(()) => {
+                    entry.subnets.extend(subnets);
+                    ledger.set_plant(id, Some(entry));
+                }
+                Err(clash) => self.problem(&format_args!("{path}.{}", clash.field), clash.message),
+            }
+        }
+        let (document::Next { peer, plant, route }, least) = (document.next, ledger.least_next());
+        for (field, next, least) in
+            [("peer", peer, least.peer), ("plant", plant, least.plant), ("route", route, least.route)]
+        {
+            if next < least {
+                let message = format!("{next} was given already; use {least} or more");
+                self.problem(&format_args!("allocations.next.{field}"), message);
+            }
+        }
+        let tunnel6 = document.tunnel6.map(|document::Tunnel6 { tunnel, tunnel6 }| Tunnel6 { tunnel, tunnel6 });
+        ledger.set_next(Next { peer, plant, route }, tunnel6);
+        ledger
     }
 
     fn problem(&mut self, path: &dyn Display, message: String) {

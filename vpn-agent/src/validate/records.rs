@@ -15,14 +15,15 @@ use jiff::Timestamp;
 
 use super::subnets;
 use crate::{
+    addressing,
     document::{self, Id, Key, Moment, Region},
-    id::{NotAnId, OrganisationId, PlantId, PortfolioId, UserId},
+    id::{CertificateId, NotAnId, OrganisationId, PlantId, PortfolioId, UserId},
     interface,
     key::PublicKey,
-    moment,
+    ledger, moment,
     problem::Problem,
     role::Role,
-    state::{Access, Certificate, KEEPALIVE_SECONDS, Membership, Owner, Plant, Routes, Scope, Uplink, Uplinks},
+    state::{Access, Certificate, Holder, KEEPALIVE_SECONDS, Membership, Owner, Plant, Routes, Scope, Uplink, Uplinks},
 };
 
 /// What a record may refer to.
@@ -307,6 +308,48 @@ impl<K: Known> Records<'_, K> {
             return None;
         }
         Some((plant, Some(subnet)))
+    }
+
+    /// An entry of the ledger. What it is about need not be there any more.
+    pub fn ledger_peer(
+        &mut self,
+        path: &dyn Display,
+        record: &document::LedgerPeer,
+    ) -> Option<(CertificateId, ledger::Peer)> {
+        let certificate = self.id(&format_args!("{path}.certificate"), &record.certificate);
+        let owner = match (&record.user, &record.organisation) {
+            (Some(user), None) => self.id(&format_args!("{path}.user"), user).map(Holder::User),
+            (None, Some(id)) => self.id(&format_args!("{path}.organisation"), id).map(Holder::Organisation),
+            _ => {
+                let message = "give either this or `organisation`: whose the certificate is".to_owned();
+                self.problem(&format_args!("{path}.user"), message);
+                None
+            }
+        };
+        Some((certificate?, ledger::Peer { id: record.id, address: record.address, owner: owner? }))
+    }
+
+    /// An entry of the ledger without its subnets, and these in their order.
+    pub fn ledger_plant(
+        &mut self,
+        path: &dyn Display,
+        record: &document::LedgerPlant,
+    ) -> Option<(PlantId, addressing::Plant, ledger::Twins)> {
+        let plant = self.id(&format_args!("{path}.plant"), &record.plant);
+        let operator = self.id(&format_args!("{path}.operator"), &record.operator);
+        let mut subnets = Vec::new();
+        for (at, subnet) in record.subnets.iter().enumerate() {
+            let mut net = |field: &str, document::Subnet(text): &document::Subnet| {
+                let path = format_args!("{path}.subnets[{at}].{field}");
+                subnets::parse(text).map_err(|message| self.problem(&path, message)).ok()
+            };
+            let (real, virtual_) = (net("real", &subnet.real), net("virtual", &subnet.virtual_));
+            subnets.extend(
+                real.zip(virtual_).map(|(real, virtual_)| (real, addressing::Subnet { id: subnet.id, virtual_ })),
+            );
+        }
+        let entry = addressing::Plant { id: record.id, operator: operator?, subnets: BTreeMap::new() };
+        (subnets.len() == record.subnets.len()).then_some((plant?, entry, subnets))
     }
 
     /// `Some(None)` if there is no end.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 
-use super::{Agent, run, soon, state};
+use super::{Agent, call, run, soon, state};
 use crate::example;
 
 /// Requirements: G2.
@@ -247,10 +248,9 @@ fn who_asks_while_the_agent_stops_is_told() {
         agent.put("/v1/state", &state(1)).await;
         agent.stop.send(()).unwrap();
         agent.running.await.unwrap();
-        let stream = tokio::net::UnixStream::connect(agent.config.api.clone().unwrap().socket.unwrap()).await.unwrap();
-        // The document does not list what every call can be answered with.
-        let error = agent.handle.look(|_| ()).await.unwrap_err();
-        assert!(error.to_string().contains("stopping"), "{error}");
-        drop(stream);
+        let stream = UnixStream::connect(agent.config.api.clone().unwrap().socket.unwrap()).await.unwrap();
+        let answer = call(stream, "GET", "/v1/status", &[], None).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer.body["error"].as_str().unwrap().contains("stopping"));
     });
 }

@@ -1,10 +1,16 @@
 //! Single changes.
 
 use axum::http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Agent, run, soon, state};
-use crate::{change::Change, example, state::State};
+use crate::{
+    change::Change,
+    example,
+    liveness::{FORMAT, Liveness, Uplink, UplinkKind, UplinkState},
+    state::State,
+};
 
 fn add_role() -> Value {
     json!({"change": "add-role", "user": "user-a", "role": "viewer", "on": {"plant": "north"}})
@@ -189,6 +195,26 @@ fn a_certificate_is_issued_rotated_and_revoked() {
     });
 }
 
+/// What one gateway has given, another one takes over.
+///
+/// Requirements: E3.
+#[test]
+fn what_was_given_is_told_and_can_be_taken_over() {
+    run(async {
+        let agent = Agent::start().await;
+        assert_eq!(agent.get("/v1/allocations").await.body["peers"], json!([]));
+        agent.put("/v1/state", &state(7)).await;
+        let given = agent.get("/v1/allocations").await.body;
+        assert_eq!(given["peers"][0]["address"], json!("100.64.0.2"));
+        assert_eq!(given["plants"][1]["subnets"][0]["virtual"], json!("10.128.1.0/24"));
+        let other = Agent::start().await;
+        let mut document = state(7);
+        document["allocations"] = given.clone();
+        assert_eq!(other.put("/v1/state", &document).await.status, StatusCode::OK);
+        assert_eq!(other.get("/v1/allocations").await.body, given);
+    });
+}
+
 /// Requirements: C2, C4.
 #[test]
 fn routes_are_told_by_user_or_certificate() {
@@ -201,6 +227,16 @@ fn routes_are_told_by_user_or_certificate() {
         let plants = of_user.body["routes"].as_array().unwrap().iter().map(|route| route["plant"].clone());
         assert_eq!(plants.collect::<Vec<_>>(), ["north", "south"]);
         assert_eq!(agent.get("/v1/routes?certificate=certificate-b").await.body, of_user.body);
+        let link = |answer: &Value| answer["routes"][0]["link"].clone();
+        assert_eq!(link(&of_user.body), json!("unknown"), "nobody has looked");
+        let up = Uplink::new(Some(UplinkKind::Host), UplinkState::Down, Timestamp::now());
+        let mut seen =
+            Liveness { format: FORMAT, at: Timestamp::now(), plants: [("north".parse().unwrap(), up)].into() };
+        seen.write(&agent.config.uplinks_file()).unwrap();
+        assert_eq!(link(&agent.get("/v1/routes?user=user-b").await.body), json!("down"));
+        seen.at -= SignedDuration::from_hours(1);
+        seen.write(&agent.config.uplinks_file()).unwrap();
+        assert_eq!(link(&agent.get("/v1/routes?user=user-b").await.body), json!("unknown"), "that was long ago");
         for (query, status) in [
             ("", StatusCode::BAD_REQUEST),
             ("?user=user-b&certificate=certificate-b", StatusCode::BAD_REQUEST),
