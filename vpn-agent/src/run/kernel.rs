@@ -4,6 +4,7 @@ use super::{Error, Host, idle::Idle};
 use crate::{
     addressing::{self, Allocations},
     change::Touched,
+    config::AllocationMode,
     control::Kernel,
     id::PlantId,
     problem::{Problem, Problems},
@@ -16,11 +17,16 @@ impl Kernel for Host {
 
     fn check(&self, state: &State, touched: &Touched) -> Result<(), Problems> {
         let checked = match touched {
-            Touched::All => {
-                self.config.check_state(state)?;
-                self.allocations.check_owners(state)
+            // Nothing else can be wrong with them here, and a look at all of a large fleet takes too long.
+            Touched::Certificates(certificates)
+                if state.ledger.is_none() && self.config.allocations == AllocationMode::Local =>
+            {
+                self.allocations.check_owners_of(state, certificates)
             }
-            Touched::Certificates(certificates) => self.allocations.check_owners_of(state, certificates),
+            Touched::Certificates(_) | Touched::All => {
+                self.config.check_state(state)?;
+                self.allocations.check(state, &self.config)
+            }
         };
         checked.map_err(|error: addressing::Error| {
             let message = error.to_string();
