@@ -13,6 +13,7 @@ pub mod demo;
 pub mod device;
 pub mod download;
 pub mod first_plant;
+pub mod flips;
 pub mod gate;
 pub mod gateway;
 pub mod interfaces;

@@ -42,6 +42,12 @@ enum Scenario {
         #[arg(long)]
         clickhouse: String,
     },
+    /// A user's priority between two plants, which changes again and again.
+    Flips {
+        /// URL of an empty ClickHouse store.
+        #[arg(long)]
+        clickhouse: String,
+    },
     /// Certificates that are revoked and rotated while their users work.
     Revoke {
         /// URL of an empty ClickHouse store.
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
         Scenario::Regions { clickhouse } => {
             vpn_tests::regions::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse))
         }
+        Scenario::Flips { clickhouse } => vpn_tests::flips::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse)),
         Scenario::Revoke { clickhouse } => vpn_tests::revoke::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse)),
         Scenario::Tick => vpn_tests::revoke::tick(),
         Scenario::FirstPlant => vpn_tests::first_plant::play(Path::new("/tmp")),
