@@ -1,6 +1,10 @@
 //! What a gateway takes over from the ledger in the desired state, and makes a ledger of (requirement E3).
 
-use std::{cell::LazyCell, collections::BTreeMap, fmt::Display};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use super::{Allocations, Error, Peer, Plant};
 use crate::{
@@ -28,6 +32,30 @@ impl Allocations {
             AllocationMode::Local => Ok(()),
             AllocationMode::State => check_complete(state),
         }
+    }
+
+    /// The same for these certificates alone, at a cost that hardly depends on how many others there are.
+    ///
+    /// # Errors
+    /// [`Error::OtherOwner`], [`Error::Ledger`], [`Error::NotInLedger`].
+    pub fn check_of(
+        &self,
+        state: &State,
+        config: &Config,
+        certificates: &BTreeSet<CertificateId>,
+    ) -> Result<(), Error> {
+        self.check_owners_of(state, certificates)?;
+        let ledger = state.ledger.as_ref();
+        for id in certificates {
+            match ledger.and_then(|ledger| ledger.peers().get(id)) {
+                Some(peer) => self.compare_peer(id, peer, &config.pools)?,
+                None if config.allocations == AllocationMode::State && state.certificates.contains_key(id) => {
+                    return Err(Error::NotInLedger { what: format!("certificate {id}") });
+                }
+                None => {}
+            }
+        }
+        ledger.map_or(Ok(()), |ledger| self.compare_tunnel6(ledger))
     }
 
     /// Takes over every entry of the ledger, if the state has one. Everything was checked.
@@ -82,15 +110,12 @@ impl Allocations {
         // Needed only for what is new.
         let local = LazyCell::new(|| self.to_ledger());
         for (id, peer) in ledger.peers() {
-            let path = |field: &str| format!("allocations.peers[{id}].{field}");
-            match self.peers.get(id) {
-                Some(given) => ledger::same_peer(&entry(given), peer).map_err(|clash| here(&path, clash))?,
-                None => local.check_peer(id, peer).map_err(|clash| here(&path, clash))?,
-            }
-            if !pools.is_for_certificates(peer.address) {
-                let message = format!("{} is not for certificates in pools.tunnel, {}", peer.address, pools.tunnel);
-                return Err(Error::Ledger { path: path("address"), message });
-            }
+            let clash = match self.peers.get(id) {
+                Some(given) => ledger::same_peer(&entry(given), peer),
+                None => local.check_peer(id, peer),
+            };
+            clash.map_err(|clash| peer_clash(id, clash))?;
+            check_pool(id, peer, pools)?;
         }
         for (id, plant) in ledger.plants() {
             let path = |field: &str| format!("allocations.plants[{id}].{field}");
@@ -108,12 +133,39 @@ impl Allocations {
                 }
             }
         }
-        if let Some(tunnel6) = ledger.tunnel6() {
-            let path = |field: &str| format!("allocations.{field}");
-            ledger::same_tunnel6(self.tunnel6.as_ref(), &tunnel6).map_err(|clash| here(&path, clash))?;
-        }
-        Ok(())
+        self.compare_tunnel6(ledger)
     }
+
+    /// The same for one entry, by a look at all that were given.
+    fn compare_peer(&self, id: &CertificateId, peer: &ledger::Peer, pools: &Pools) -> Result<(), Error> {
+        let mut alike = Ledger::default();
+        for (other, given) in &self.peers {
+            if other == id || given.id == peer.id || given.address == peer.address {
+                alike.set_peer(other.clone(), Some(entry(given)));
+            }
+        }
+        alike.check_peer(id, peer).map_err(|clash| peer_clash(id, clash))?;
+        check_pool(id, peer, pools)
+    }
+
+    fn compare_tunnel6(&self, ledger: &Ledger) -> Result<(), Error> {
+        let Some(tunnel6) = ledger.tunnel6() else { return Ok(()) };
+        let path = |field: &str| format!("allocations.{field}");
+        ledger::same_tunnel6(self.tunnel6.as_ref(), &tunnel6).map_err(|clash| here(&path, clash))
+    }
+}
+
+fn peer_clash(id: &CertificateId, clash: Clash) -> Error {
+    here(&|field| format!("allocations.peers[{id}].{field}"), clash)
+}
+
+fn check_pool(id: &CertificateId, peer: &ledger::Peer, pools: &Pools) -> Result<(), Error> {
+    if pools.is_for_certificates(peer.address) {
+        return Ok(());
+    }
+    let path = format!("allocations.peers[{id}].address");
+    let message = format!("{} is not for certificates in pools.tunnel, {}", peer.address, pools.tunnel);
+    Err(Error::Ledger { path, message })
 }
 
 /// A clash with what was given on this gateway.
@@ -262,6 +314,53 @@ mod tests {
             let error = Allocations::default().extended(&example::parse(&document), &config).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{path}: ")) && error.contains(part), "{pointer}: {error}");
         }
+    }
+
+    /// Requirements: E3, G4.
+    #[test]
+    fn single_certificates_are_checked_as_all_of_them_are() {
+        let config = example::config_with("allocations = \"state\"\n");
+        let complete = allocated(&example::json());
+        let before = Allocations::default().extended(&example::parse(&complete), &config).unwrap();
+        let ids: BTreeSet<CertificateId> = ["certificate-a", "certificate-b", "c"].map(|id| id.parse().unwrap()).into();
+        let entry = |certificate: &str, id: u32, address: &str| json!({"certificate": certificate, "id": id, "address": address, "user": "user-c"});
+        for (change, part) in [
+            (None, ""),
+            (Some(("/peers/2", entry("c", 3, "100.64.0.9"))), ""),
+            (Some(("/peers/0/id", json!(9))), "allocations.peers[certificate-a].id: was 1 before"),
+            (
+                Some(("/peers/0/address", json!("100.64.0.9"))),
+                "allocations.peers[certificate-a].address: was 100.64.0.2",
+            ),
+            (
+                Some(("/peers/0", entry("c", 1, "100.64.0.9"))),
+                "allocations.peers[c].id: 1 is the id of another certificate",
+            ),
+            (Some(("/peers", json!([]))), "certificate certificate-a has no entry"),
+            (Some(("/peers/2", entry("c", 3, "100.64.0.1"))), "allocations.peers[c].address: 100.64.0.1 is not for"),
+            (Some(("/tunnel6/tunnel", json!("100.65.0.0"))), "allocations.tunnel6.tunnel: was 100.64.0.0 before"),
+        ] {
+            let mut document = complete.clone();
+            document["allocations"]["next"] = json!({"peer": 10, "plant": 10, "route": 10});
+            match change {
+                Some(("/peers/2", entry)) => document["allocations"]["peers"].as_array_mut().unwrap().push(entry),
+                Some((pointer, value)) => *document["allocations"].pointer_mut(pointer).unwrap() = value,
+                None => {}
+            }
+            let state = example::parse(&document);
+            let said = |checked: Result<(), Error>| checked.err().map(|error| error.to_string()).unwrap_or_default();
+            let (alone, all) = (said(before.check_of(&state, &config, &ids)), said(before.check(&state, &config)));
+            assert!(alone.contains(part) && alone.is_empty() == part.is_empty(), "{part}: {alone}");
+            assert_eq!(alone.is_empty(), all.is_empty(), "{part}: {all}");
+        }
+        // What another certificate has here.
+        let mut document = complete;
+        document["allocations"]["peers"] = json!([entry("c", 3, "100.64.0.3")]);
+        document["allocations"]["next"] = json!({"peer": 10, "plant": 10, "route": 10});
+        let state = example::parse(&document);
+        let local = example::config("");
+        let error = before.check_of(&state, &local, &ids).unwrap_err().to_string();
+        assert!(error.starts_with("allocations.peers[c].address: 100.64.0.3 is the address of another"), "{error}");
     }
 
     /// Requirements: C1, E3.

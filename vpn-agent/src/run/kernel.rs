@@ -18,9 +18,9 @@ impl Kernel for Host {
         let checked = match touched {
             Touched::All => {
                 self.config.check_state(state)?;
-                self.allocations.check_owners(state)
+                self.allocations.check(state, &self.config)
             }
-            Touched::Certificates(certificates) => self.allocations.check_owners_of(state, certificates),
+            Touched::Certificates(certificates) => self.allocations.check_of(state, &self.config, certificates),
         };
         checked.map_err(|error: addressing::Error| {
             let message = error.to_string();
