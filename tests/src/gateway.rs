@@ -12,7 +12,7 @@ use serde_json::Value;
 use vpn_agent::datapath::read::Pinned;
 use vpn_directory::Directory;
 
-use crate::{lab::write_key, namespace::Namespace, steps::wait_for};
+use crate::{api::Api, lab::write_key, namespace::Namespace, steps::wait_for};
 
 /// How long a program may take until it works, under emulation: the kernel verifies the programs of two agents at once.
 const READY: Duration = Duration::from_secs(120);
@@ -39,6 +39,17 @@ pub struct Host {
     pub pin_dir: &'static str,
     /// What stands in users' profiles, and in the configurations of sites.
     pub endpoints: Option<[&'static str; 2]>,
+    /// Where the desired state comes from.
+    pub state: StateSource,
+}
+
+/// Where a gateway's desired state comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateSource {
+    /// From its file.
+    File,
+    /// By calls of its API.
+    Calls,
 }
 
 impl Host {
@@ -52,6 +63,7 @@ impl Host {
             source: SOURCE,
             pin_dir: vpn_ebpf_common::names::PIN_DIR,
             endpoints: None,
+            state: StateSource::File,
         }
     }
 }
@@ -78,6 +90,8 @@ impl Clickhouse {
 
 /// The file with a gateway's private key.
 pub const KEY: &str = "server.key";
+/// The socket of its agent's API.
+const SOCKET: &str = "api.socket";
 
 /// A gateway host.
 #[derive(Debug)]
@@ -111,20 +125,23 @@ impl Gateway {
         if !key.exists() {
             write_key(&key.display().to_string())?;
         }
-        let Host { name, region, source, pin_dir, endpoints, .. } = gateway.host;
+        let Host { name, region, source, pin_dir, endpoints, state, .. } = gateway.host;
+        let state = match state {
+            StateSource::File => format!("state = \"{}\"", gateway.path("state.json").display()),
+            StateSource::Calls => format!("api.socket = \"{}\"", gateway.path(SOCKET).display()),
+        };
         let endpoints = endpoints.map_or(String::new(), |[users, plants]| {
             format!("users.endpoint = \"{users}\"\nplants.endpoint = \"{plants}\"\n")
         });
         fs::write(
             gateway.path("agent.toml"),
             format!(
-                "gateway = \"{name}\"\nregion = \"{region}\"\nstate = \"{}\"\nstate_dir = \"{}\"\n\n\
+                "gateway = \"{name}\"\nregion = \"{region}\"\n{state}\nstate_dir = \"{}\"\n\n\
                  users.private_key_file = \"{}\"\n{endpoints}\n[pools]\nsource = \"{source}\"\n\n\
                  [datapath]\npin_dir = \"{pin_dir}\"\n\n\
                  # Long enough for every flow of a scenario to be in the kernel when it is compared.\n\
                  [datapath.idle_seconds]\nicmp = 3600\nudp = 3600\ntcp_closed = 3600\ntcp_transitory = 3600\n\n\
                  {settings}",
-                gateway.path("state.json").display(),
                 gateway.path("agent").display(),
                 key.display(),
             ),
@@ -184,6 +201,25 @@ impl Gateway {
     pub fn launch_agent(&mut self) -> Result<()> {
         self.agent = Some(self.start(&self.host.namespace, "vpn-agent", "agent.toml", "agent.log")?);
         Ok(())
+    }
+
+    /// Connects to the agent's API.
+    ///
+    /// # Errors
+    /// If the agent does not offer it.
+    pub fn api(&self) -> Result<Api> {
+        Api::connect(&self.path(SOCKET))
+    }
+
+    /// Starts the agent, and puts the state in force by a call.
+    ///
+    /// # Errors
+    /// If the agent does not take it, or takes too long.
+    pub fn start_agent_with(&mut self, state: &Value) -> Result<Directory> {
+        self.launch_agent()?;
+        let mut api = wait_for("the agent offers its API", READY, || self.api())?;
+        api.change("PUT", "/v1/state", state)?;
+        self.applied(state["revision"].as_u64().context("a state with a revision")?)
     }
 
     /// Waits until the agent has applied `revision`.

@@ -1,6 +1,7 @@
 //! What the tests and the demo of the VPN gateway share.
 
 pub mod accounts;
+pub mod api;
 pub mod audit;
 pub mod background;
 pub mod by_hand;
@@ -26,6 +27,7 @@ pub mod pins;
 pub mod random;
 pub mod records;
 pub mod regions;
+pub mod revoke;
 pub mod scenario;
 pub mod skip;
 pub mod steps;

@@ -4,6 +4,7 @@
 //! with its description, from which the OpenAPI document is made. What a call does is done by the one task that owns
 //! the state and the kernel ([`crate::control`]), in the order of the calls.
 
+mod allocations;
 mod answer;
 mod asked;
 mod certificates;
@@ -130,6 +131,7 @@ fn endpoints() -> Vec<Endpoint> {
         .into_iter()
         .chain(changes::endpoints())
         .chain(certificates::endpoints())
+        .chain(allocations::endpoints())
         .chain(routes::endpoints())
         .chain(status::endpoints())
         .chain(health::endpoints())

@@ -42,6 +42,14 @@ enum Scenario {
         #[arg(long)]
         clickhouse: String,
     },
+    /// Certificates that are revoked and rotated while their users work.
+    Revoke {
+        /// URL of an empty ClickHouse store.
+        #[arg(long)]
+        clickhouse: String,
+    },
+    /// Prints a number every few milliseconds, until nobody listens.
+    Tick,
     /// The commands of the documents, as they stand there. For a machine of its own.
     FirstPlant,
 }
@@ -62,6 +70,8 @@ fn main() -> ExitCode {
         Scenario::Regions { clickhouse } => {
             vpn_tests::regions::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse))
         }
+        Scenario::Revoke { clickhouse } => vpn_tests::revoke::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse)),
+        Scenario::Tick => vpn_tests::revoke::tick(),
         Scenario::FirstPlant => vpn_tests::first_plant::play(Path::new("/tmp")),
     };
     match outcome {

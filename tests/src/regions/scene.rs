@@ -25,7 +25,7 @@ use vpn_ebpf_common::flow::{Flow, FlowKey};
 use crate::{
     accounts::{Between, Reported},
     audit::Audit,
-    gateway::{Clickhouse, Gateway, Host, KEY},
+    gateway::{Clickhouse, Gateway, Host, KEY, StateSource},
     lab::{self, DEVICE, Plant, SUBNET},
     namespace::{Namespace, run},
     steps::equal,
@@ -110,6 +110,7 @@ impl Hosts {
             source: "100.80.0.0/16",
             pin_dir: "/run/pins/eu",
             endpoints: Some([ENDPOINT, "198.18.21.2"]),
+            state: StateSource::File,
         };
         let us = Host {
             namespace: lab::connect("us", 22)?,
@@ -118,6 +119,7 @@ impl Hosts {
             source: "100.81.0.0/16",
             pin_dir: "/run/pins/us",
             endpoints: Some([ENDPOINT, "198.18.22.2"]),
+            state: StateSource::File,
         };
         for (host, link) in [("user-a", 1), ("north", 11), ("south", 12), ("eu", 21), ("us", 22)] {
             run(&format!("ip -netns {host} route add default via 198.18.{link}.1"))?;

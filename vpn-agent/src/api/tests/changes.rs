@@ -195,6 +195,26 @@ fn a_certificate_is_issued_rotated_and_revoked() {
     });
 }
 
+/// What one gateway has given, another one takes over.
+///
+/// Requirements: E3.
+#[test]
+fn what_was_given_is_told_and_can_be_taken_over() {
+    run(async {
+        let agent = Agent::start().await;
+        assert_eq!(agent.get("/v1/allocations").await.body["peers"], json!([]));
+        agent.put("/v1/state", &state(7)).await;
+        let given = agent.get("/v1/allocations").await.body;
+        assert_eq!(given["peers"][0]["address"], json!("100.64.0.2"));
+        assert_eq!(given["plants"][1]["subnets"][0]["virtual"], json!("10.128.1.0/24"));
+        let other = Agent::start().await;
+        let mut document = state(7);
+        document["allocations"] = given.clone();
+        assert_eq!(other.put("/v1/state", &document).await.status, StatusCode::OK);
+        assert_eq!(other.get("/v1/allocations").await.body, given);
+    });
+}
+
 /// Requirements: C2, C4.
 #[test]
 fn routes_are_told_by_user_or_certificate() {
