@@ -147,6 +147,12 @@ impl Gate {
         Self::filled(datapath.expect("the programs load; this test needs root"))
     }
 
+    /// With a datapath of the caller's, as it is.
+    #[must_use]
+    pub fn of(datapath: Datapath) -> Self {
+        Self { datapath, frame: Vec::new() }
+    }
+
     fn filled(mut datapath: Datapath) -> Self {
         datapath.configure(&gateway()).unwrap();
         // A state that does not fit is one test's subject; it fills again itself.

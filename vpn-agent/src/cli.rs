@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 mod allocate;
 mod profile;
@@ -13,7 +13,10 @@ pub use self::{
     profile::{Output, Profile},
     site_config::SiteConfig,
 };
-use crate::id::CertificateId;
+use crate::{
+    explain::Question,
+    id::{CertificateId, UserId},
+};
 
 /// Where the configuration lies unless an option says otherwise.
 const CONFIG: &str = "/etc/vpn-gateway/agent.toml";
@@ -25,6 +28,18 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Whose routes are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[group(required = true, multiple = false)]
+pub struct Of {
+    /// The user
+    #[arg(long, value_name = "ID")]
+    pub user: Option<UserId>,
+    /// The certificate, also one of an organisation
+    #[arg(long, value_name = "ID")]
+    pub certificate: Option<CertificateId>,
 }
 
 /// What to do.
@@ -74,6 +89,37 @@ pub enum Command {
         /// Remove the maps as well, with counters and flows that the collector has not stored yet
         #[arg(long)]
         forget: bool,
+    },
+    /// Show every route that the rights of somebody open: addresses, permission, conflicts, what is switched off, and
+    /// whether the plant is reachable
+    Routes {
+        /// Whose
+        #[command(flatten)]
+        of: Of,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+    },
+    /// Show why somebody reaches an address, or why not: every step from the organisation to the entry in the kernel's
+    /// maps, and which of them denies
+    ///
+    /// Needs root, but no running agent.
+    Explain {
+        /// Who
+        #[command(flatten)]
+        of: Of,
+        /// The address as the user writes it; port and protocol matter for services of the gateway
+        #[arg(long, value_name = "ADDRESS[:PORT/PROTOCOL]")]
+        to: Question,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
     },
     /// Print a certificate's offer: what its user needs for a profile besides the own private key, as JSON
     ///
@@ -144,6 +190,8 @@ mod tests {
         assert!(parsed("vpn-agent check").is_err(), "the file is required");
         assert!(parsed("vpn-agent profile new --key k --qr").is_err(), "the profile comes later");
         assert!(parsed("vpn-agent profile new --qr --out o").is_err(), "it is shown once");
+        assert!(parsed("vpn-agent routes").is_err() && parsed("vpn-agent routes --user u --certificate c").is_err());
+        assert!(parsed("vpn-agent explain --user u --to 10.0.0.1:502/tcp").is_ok());
         assert!(parsed("vpn-agent offer --certificate A").is_err(), "no id");
     }
 }

@@ -1,6 +1,7 @@
 //! The commands that print something for other machines: ledgers, profiles of users, configurations of sites, health.
 
 mod allocate;
+mod explain;
 mod health;
 mod input;
 mod offer;
@@ -10,6 +11,7 @@ mod site_config;
 
 pub use self::{
     allocate::allocate,
+    explain::{explain, routes},
     health::{health, pick},
     offer::offer,
     profile::profile,

@@ -26,6 +26,7 @@ pub mod document;
 pub mod endpoint;
 #[cfg(test)]
 mod example;
+pub mod explain;
 pub mod forwarding;
 mod free_space;
 pub mod health;

@@ -67,6 +67,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
                 "detached; no packet passes between users and plants until `vpn-agent run` is started or gets SIGHUP\n",
             )?;
         }
+        Command::Routes { of, json, config } => commands::routes(&Config::read(&config)?, &of, json)?,
+        Command::Explain { of, to, json, config } => commands::explain(&Config::read(&config)?, &of, to, json)?,
         Command::Offer { certificate, real, config } => {
             print(&json(&commands::offer(&Config::read(&config)?, &certificate, real)?)?)?;
         }

@@ -176,7 +176,7 @@ impl<'s> Overview<'s> {
 
 impl Disabled {
     /// Of an entry for the subnet and one for the whole plant, the one that lasts longer.
-    fn of(entries: Option<&state::Disabled>, plant: &PlantId, real: IpNet, now: Timestamp) -> Self {
+    pub(crate) fn of(entries: Option<&state::Disabled>, plant: &PlantId, real: IpNet, now: Timestamp) -> Self {
         let find = |subnet| entries.and_then(|entries| entries.get(&(plant.clone(), subnet)));
         let in_force = [find(None), find(Some(real))].into_iter().flatten().filter(|until| is_in_force(**until, now));
         in_force.fold(Self::No, |before, until| match (before, until) {

@@ -24,6 +24,7 @@ pub mod fill;
 mod guard;
 pub mod hook;
 mod link;
+pub mod look;
 pub mod peers;
 pub mod read;
 pub mod repair;

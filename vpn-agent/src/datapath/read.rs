@@ -183,6 +183,18 @@ pub trait Maps {
         Ok(peers::of(array, false)?.entries())
     }
 
+    /// The peer at a host number of the tunnel addresses, as the programs take it.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    ///
+    /// # Panics
+    /// If PEERS is no array.
+    fn peer(&self, number: u32) -> Result<Option<Peer>, Error> {
+        let Map::Array(array) = self.map(names::PEERS) else { panic!("PEERS is an array") };
+        Ok(peers::of(array, false)?.get(number).filter(|peer| peer.id != 0))
+    }
+
     /// Plants by interface index.
     ///
     /// # Errors
