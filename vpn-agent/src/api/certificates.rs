@@ -16,7 +16,7 @@ use super::{
     App,
     answer::{self, Answer},
     asked,
-    changes::{PENDING, malformed},
+    changes::{self, malformed},
     endpoint::{Endpoint, Method},
     failure::Failure,
     state::{KEY, OTHER_KEY},
@@ -45,10 +45,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         )
         .changes()
         .takes::<Certificate>(json!({"id": "certificate-a", "user": "user-a", "public_key": OTHER_KEY}))
-        .answers::<Issued>(200, "It is issued and works.", &Issued::example())
-        .with_tag()
-        .answers::<Issued>(202, PENDING, &Issued::pending_example())
-        .with_tag(),
+        .accepts::<Issued>("It is issued and works.", &Issued::example(), &Issued::pending_example()),
         Endpoint::new(
             Method::Post,
             "/v1/certificates/{id}/rotate",
@@ -59,10 +56,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         .part("id", "The certificate.", id(), "certificate-a")
         .changes()
         .takes::<Rotation>(json!({"public_key": KEY}))
-        .answers::<Answer>(200, "The new key works, and the old one does not.", &Answer::example())
-        .with_tag()
-        .answers::<Answer>(202, PENDING, &Answer::pending_example())
-        .with_tag(),
+        .accepts::<Answer>(
+            "The new key works, and the old one does not.",
+            &Answer::example(),
+            &Answer::pending_example(),
+        ),
         Endpoint::new(
             Method::Delete,
             "/v1/certificates/{id}",
@@ -73,10 +71,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         )
         .part("id", "The certificate.", id(), "certificate-a")
         .changes()
-        .answers::<Answer>(200, "It is revoked.", &Answer::example())
-        .with_tag()
-        .answers::<Answer>(202, PENDING, &Answer::pending_example())
-        .with_tag(),
+        .accepts::<Answer>("It is revoked.", &Answer::example(), &Answer::pending_example()),
         Endpoint::new(
             Method::Get,
             "/v1/offer",
@@ -180,9 +175,7 @@ async fn rotate(
     let call = asked::call(actor, &uri, &headers)?;
     let text = asked::body(&headers, body, app.body_max).await?;
     let Rotation { public_key } = asked::record("", &text).map_err(malformed)?;
-    let dry_run = call.dry_run;
-    let outcome = app.control.change(call, vec![Change::RotateCertificate { id: Id(id), public_key }]).await?;
-    Ok(answer::response(outcome, dry_run, |answer| answer))
+    changes::make(&app, call, vec![Change::RotateCertificate { id: Id(id), public_key }]).await
 }
 
 async fn revoke(
@@ -193,9 +186,7 @@ async fn revoke(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let call = asked::call(actor, &uri, &headers)?;
-    let dry_run = call.dry_run;
-    let outcome = app.control.change(call, vec![Change::RevokeCertificate { id: Id(id) }]).await?;
-    Ok(answer::response(outcome, dry_run, |answer| answer))
+    changes::make(&app, call, vec![Change::RevokeCertificate { id: Id(id) }]).await
 }
 
 async fn offer(Shared(app): Shared<App>, uri: Uri) -> Result<Json<Map<String, Value>>, Failure> {

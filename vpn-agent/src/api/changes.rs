@@ -19,6 +19,7 @@ use super::{
 use crate::{
     actor::Actor,
     change::Change,
+    control::Call,
     problem::{Problem, Problems},
 };
 
@@ -40,14 +41,13 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         .takes::<Vec<Change>>(json!([
             {"change": "add-role", "user": "user-a", "role": "operator", "on": {"plant": "north"}},
         ]))
-        .answers::<Answer>(200, "They are in force, and the kernel follows them.", &Answer::example())
-        .with_tag()
-        .answers::<Answer>(202, PENDING, &Answer::pending_example())
-        .with_tag(),
+        .accepts::<Answer>(
+            "They are in force, and the kernel follows them.",
+            &Answer::example(),
+            &Answer::pending_example(),
+        ),
     ]
 }
-
-pub(super) const PENDING: &str = "In force. The kernel does not follow entirely yet, which is tried again.";
 
 async fn post(
     Shared(app): Shared<App>,
@@ -58,7 +58,11 @@ async fn post(
 ) -> Result<Response, Failure> {
     let call = asked::call(actor, &uri, &headers)?;
     let text = asked::body(&headers, body, app.body_max).await?;
-    let changes = changes(&text)?;
+    make(&app, call, changes(&text)?).await
+}
+
+/// Makes changes, or says what they would do.
+pub(super) async fn make(app: &App, call: Call, changes: Vec<Change>) -> Result<Response, Failure> {
     let dry_run = call.dry_run;
     let outcome = app.control.change(call, changes).await?;
     Ok(answer::response(outcome, dry_run, |answer| answer))

@@ -177,6 +177,17 @@ impl Endpoint {
         self
     }
 
+    /// A change: `done` once the kernel follows as well. `pending` is the example of an answer while it does not yet.
+    pub fn accepts<T: JsonSchema>(
+        self,
+        done: &'static str,
+        example: &impl Serialize,
+        pending: &impl Serialize,
+    ) -> Self {
+        const PENDING: &str = "In force. The kernel does not follow entirely yet, which is tried again.";
+        self.answers::<T>(200, done, example).with_tag().answers::<T>(202, PENDING, pending).with_tag()
+    }
+
     /// A success without a body.
     pub fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
         self.answers.push(Answer { status, description, content: None, has_tag: false });

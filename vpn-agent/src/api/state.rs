@@ -57,10 +57,11 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         )
         .changes()
         .takes::<Document>(example())
-        .answers::<Answer>(200, "It is in force, and the kernel follows it.", &Answer::example())
-        .with_tag()
-        .answers::<Answer>(202, "It is in force. The kernel does not follow it entirely yet, which is tried again.", &Answer::pending_example())
-        .with_tag(),
+        .accepts::<Answer>(
+            "It is in force, and the kernel follows it.",
+            &Answer::example(),
+            &Answer::pending_example(),
+        ),
     ]
 }
 
