@@ -1,8 +1,7 @@
 //! The ledger: what was given to certificates and plants, as one place keeps it for all gateways (requirements C1, E3).
 //!
-//! It is a part of the desired state, and an optional one. Gateways take its entries over, see
-//! [`Allocations::take_over`](crate::addressing::Allocations::take_over). Like everything that was given, an entry never
-//! changes; a plant may get further subnets.
+//! It is a part of the desired state, and an optional one. Gateways take its entries over, see `Allocations::take_over`.
+//! Like everything that was given, an entry never changes; a plant may get further subnets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

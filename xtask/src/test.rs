@@ -36,6 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Ok(mut clippy) => checks.run("clippy of the eBPF programs", &mut clippy),
         Err(reason) => checks.skip("clippy of the eBPF programs", &reason),
     }
+    checks.run("documentation", workspace::cargo().args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"));
     checks.step("requirements", requirements::check);
     // Tests start the programs, and put them into virtual machines; testing alone does not build them.
     checks.run("build", workspace::cargo().arg("build"));
@@ -48,7 +49,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         false => test.env_remove(environment::QUICK),
     };
     checks.step("tests", || watch(&mut test, &mut tally));
-    checks.run("documentation", workspace::cargo().args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"));
 
     tally.skip(&skipped.read()?);
     println!("\n== Summary");
