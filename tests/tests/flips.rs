@@ -53,7 +53,9 @@ const USER: (&str, &str) = ("100.64.0.2", "100.80.0.2");
 const DEVICE: &str = "192.168.1.20";
 
 /// Flows that later packets may belong to.
-const RECENT: usize = 24;
+const KNOWN: usize = 24;
+/// How many of them are the first ones, which outlive their end in the table again and again.
+const OLD: usize = 4;
 /// Pauses let the other threads run.
 const PAUSE: Duration = Duration::from_micros(200);
 /// Packets between two pauses.
@@ -166,24 +168,23 @@ fn number_of(packet: &[u8]) -> (usize, u8) {
 /// New flows and packets of those before, over UDP and TCP.
 fn write(user: &Device, done: &AtomicBool) -> Vec<Sent> {
     let mut random = Random::new(1);
-    let mut recent: Vec<(u8, u16, u16)> = Vec::new();
+    let mut known: Vec<(u8, u16, u16)> = Vec::new();
     let (mut sent, mut flows) = (Vec::new(), 0_usize);
     while !done.load(Ordering::Relaxed) {
         let number = sent.len();
-        let opens = recent.is_empty() || random.percent(40);
+        let opens = known.is_empty() || random.percent(40);
         let flow = if opens {
             let protocol = random.pick(&[protocol::UDP, protocol::TCP]);
             flows += 1;
             let flow = (protocol, 20_000 + (flows % 40_000) as u16, 1_000 + (flows / 40_000) as u16);
-            let place = random.below(RECENT);
-            if place < recent.len() {
-                recent[place] = flow
+            if known.len() < KNOWN {
+                known.push(flow);
             } else {
-                recent.push(flow)
+                known[OLD + random.below(KNOWN - OLD)] = flow;
             }
             flow
         } else {
-            random.pick(&recent)
+            random.pick(&known)
         };
         let (protocol, port, device_port) = flow;
         let ends = Ends::new((USER.0, port), (DEVICE, device_port));
