@@ -63,8 +63,7 @@ fn routes(view: &View<'_>, whose: &Whose) -> Result<Value, Failure> {
         _ => return Err(Failure::of_field(StatusCode::BAD_REQUEST, "query", "give one of `user` and `certificate`")),
     };
     let now = Timestamp::now();
-    // What cannot be read is as good as what is not there: nobody has looked.
-    let seen = Liveness::read(&view.config.uplinks_file()).ok().flatten().filter(|seen| seen.is_fresh(now));
+    let seen = Liveness::current(&view.config.uplinks_file(), now);
     let link = |plant: &_| Link::of(seen.as_ref(), plant);
     let around = Surroundings { region: &view.config.region, given: view.allocations.plants(), link };
     let terms = view.config.terms(now);
