@@ -7,7 +7,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     App, asked,
@@ -35,11 +35,25 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
         )
         .query("user", "The user.", id(), "user-a")
         .query("certificate", "The certificate.", id(), "certificate-a")
-        .answers::<Map<String, Value>>(200, "The routes.", &json!({"certificate": "certificate-a", "routes": []}))
+        .answers::<Overview<'_>>(200, "The routes.", &example())
         .fails(400, "The query is not as it must be.")
         .fails(404, "There is no such certificate, or the user has none.")
         .fails(409, "There is no state yet."),
     ]
+}
+
+fn example() -> Value {
+    json!({
+        "certificate": "certificate-a",
+        "routes": [{
+            "plant": "north", "operator": "alpha", "real": "192.168.1.0/24", "virtual": "10.128.0.0/24",
+            "permission": {
+                "owner": "user", "user": "user-a", "membership": "all", "cooperation": null,
+                "jobs": {"opening": [{"role": "operator", "on": {"plant": "north"}}], "others": []},
+            },
+            "disabled": "no", "conflicts": [], "real_leads_to": "north", "link": "up",
+        }],
+    })
 }
 
 /// Whose routes are asked for.
