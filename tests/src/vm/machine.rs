@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
+        PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -53,7 +54,11 @@ pub struct Machine {
     modules: Vec<&'static str>,
     network: bool,
     memory_mib: u32,
+    alone: bool,
 }
+
+/// Held while a machine runs: by one that wants to be alone for writing.
+static RUNNING: RwLock<()> = RwLock::new(());
 
 /// Memory of a machine unless it is told otherwise; files in it take their share.
 const MEMORY_MIB: u32 = 2_048;
@@ -68,6 +73,7 @@ impl Machine {
             modules: Vec::new(),
             network: false,
             memory_mib: MEMORY_MIB,
+            alone: false,
         }
     }
 
@@ -108,11 +114,25 @@ impl Machine {
         self
     }
 
+    /// Has no other machine of this process run at the same time, so that what takes time there is its own.
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// What it boots.
+    pub const fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
     /// Boots, runs `command`, and returns when the guest is off. `on_line` gets each line of the console as it comes.
     ///
     /// A command that fails is a [`Report`] with its exit code; a guest that is not done by `limit` is switched off and
     /// is the error [`TimedOut`].
     pub fn run(&self, command: &[&str], limit: Duration, mut on_line: impl FnMut(&str)) -> Result<Report> {
+        // The locks guard nothing that a panic could leave in disorder.
+        let _alone = self.alone.then(|| RUNNING.write().unwrap_or_else(PoisonError::into_inner));
+        let _together = (!self.alone).then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
         let directory = tempfile::tempdir().context("create a temporary directory")?;
         let initramfs = directory.path().join("initramfs");
         fs::write(&initramfs, self.initramfs(command)?).context("write the initramfs")?;

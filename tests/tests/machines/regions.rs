@@ -3,9 +3,8 @@
 use std::{env, path::Path, time::Duration};
 
 use vpn_tests::{
-    demo, skip,
-    store::Store,
-    vm::{HOST, Kernel, Machine},
+    skip,
+    vm::{Kernel, Machine},
 };
 
 /// How long all of it may take under emulation.
@@ -49,16 +48,7 @@ fn on_every_other_kernel() {
 }
 
 fn play(kernel: &Kernel) {
-    let programs = demo::programs().unwrap();
-    let mut machine = Machine::new(kernel).network(true).file("/usr/bin/wg-quick", "/sbin/wg-quick");
-    for name in ["guest", "vpn-agent", "vpn-collector"] {
-        machine = machine.program(programs.join(name));
-    }
-    for name in TOOLS {
-        machine = machine.program(Path::new("/usr/bin").join(name));
-    }
-    let store = Store::start(&programs.join("vpn-collector"), &demo::library().unwrap()).unwrap();
-    let url = format!("http://{HOST}:{}", store.port());
-    let report = machine.run(&["guest", "regions", "--clickhouse", &url], LIMIT, |line| println!("{line}")).unwrap();
-    assert_eq!(report.exit, 0, "regions fail on Linux {}, see above", kernel.release());
+    let machine = Machine::new(kernel).file("/usr/bin/wg-quick", "/sbin/wg-quick");
+    let tools = TOOLS.into_iter().map(|name| Path::new("/usr/bin").join(name));
+    super::play(tools.fold(machine, Machine::program), "regions", LIMIT);
 }

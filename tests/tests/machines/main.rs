@@ -1,0 +1,42 @@
+//! Whole scenarios in virtual machines, with kernel WireGuard and on the kernels that set-up has brought.
+//!
+//! They are one program, so that several play at a time: an emulated machine has two processors, and waits half of the
+//! time. `RUST_TEST_THREADS` says how many; that there are processors by default.
+
+use std::time::Duration;
+
+use vpn_tests::{
+    demo, skip,
+    store::Store,
+    vm::{HOST, Kernel, Machine},
+};
+
+mod commands;
+mod harness;
+mod main_job;
+mod regions;
+mod revoke;
+mod tools;
+
+/// The kernel of this series; `None` if `test` is to be left out, which is then reported.
+fn kernel(series: &str, test: &str) -> Option<Kernel> {
+    if skip::quick() {
+        skip::skipped(&format!("{test} on Linux {series}"), "--quick leaves out what boots a machine");
+        return None;
+    }
+    Some(Kernel::series(series).unwrap_or_else(|| panic!("no kernel {series}; run `cargo xtask setup`")))
+}
+
+/// Plays a scenario of the program `guest` in `machine`, which has the workspace's programs besides and a ClickHouse on
+/// this host.
+fn play(mut machine: Machine, scenario: &str, limit: Duration) {
+    let programs = demo::programs().unwrap();
+    for name in ["guest", "vpn-agent", "vpn-collector"] {
+        machine = machine.program(programs.join(name));
+    }
+    let store = Store::start(&programs.join("vpn-collector"), &demo::library().unwrap()).unwrap();
+    let url = format!("http://{HOST}:{}", store.port());
+    let machine = machine.network(true);
+    let report = machine.run(&["guest", scenario, "--clickhouse", &url], limit, |line| println!("{line}")).unwrap();
+    assert_eq!(report.exit, 0, "{scenario} fails on Linux {}, see above", machine.kernel().release());
+}
