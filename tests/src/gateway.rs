@@ -48,6 +48,8 @@ pub struct Host {
 pub enum StateSource {
     /// From its file.
     File,
+    /// From its file, which also says all numbers and addresses.
+    FileWithLedger,
     /// By calls of its API.
     Calls,
 }
@@ -128,6 +130,9 @@ impl Gateway {
         let Host { name, region, source, pin_dir, endpoints, state, .. } = gateway.host;
         let state = match state {
             StateSource::File => format!("state = \"{}\"", gateway.path("state.json").display()),
+            StateSource::FileWithLedger => {
+                format!("state = \"{}\"\nallocations = \"state\"", gateway.path("state.json").display())
+            }
             StateSource::Calls => format!("api.socket = \"{}\"", gateway.path(SOCKET).display()),
         };
         let endpoints = endpoints.map_or(String::new(), |[users, plants]| {

@@ -71,6 +71,8 @@ pub struct Scene {
     pub north: Plant,
     /// Linked to `us` alone.
     pub south: Plant,
+    /// All numbers and addresses that were given.
+    ledger: Value,
     /// Public keys of the user and of both routers.
     keys: [String; 3],
     /// What the collectors have stored.
@@ -110,7 +112,7 @@ impl Hosts {
             source: "100.80.0.0/16",
             pin_dir: "/run/pins/eu",
             endpoints: Some([ENDPOINT, "198.18.21.2"]),
-            state: StateSource::File,
+            state: StateSource::FileWithLedger,
         };
         let us = Host {
             namespace: lab::connect("us", 22)?,
@@ -119,7 +121,7 @@ impl Hosts {
             source: "100.81.0.0/16",
             pin_dir: "/run/pins/us",
             endpoints: Some([ENDPOINT, "198.18.22.2"]),
-            state: StateSource::File,
+            state: StateSource::FileWithLedger,
         };
         for (host, link) in [("user-a", 1), ("north", 11), ("south", 12), ("eu", 21), ("us", 22)] {
             run(&format!("ip -netns {host} route add default via 198.18.{link}.1"))?;
@@ -139,7 +141,7 @@ impl Hosts {
     pub fn start(self, folder: &Path, clickhouse: &Clickhouse) -> Result<Scene> {
         let Self { user, north, south, eu, us } = self;
         let keys = [&user.public_key, &north.router.public_key, &south.router.public_key].map(Clone::clone);
-        let state = state(1, &keys, "operator");
+        let state = complete(&us, state(1, &keys, "operator", &[]), &folder.join("desired.json"))?;
         // Both at once: most of the time goes into the verification of their programs.
         let mut gateways = [eu, us];
         for gateway in &mut gateways {
@@ -159,8 +161,8 @@ impl Hosts {
         equal("the offer of the second region", other?, offer.clone())?;
         let user = user.accept(&offer, folder)?;
         let audit = Audit::new(clickhouse.url());
-        let folder = folder.to_owned();
-        Ok(Scene { folder, eu, us, has_failed: false, user, north, south, keys, audit, reported: Vec::new() })
+        let (folder, ledger) = (folder.to_owned(), state["allocations"].clone());
+        Ok(Scene { folder, ledger, eu, us, has_failed: false, user, north, south, keys, audit, reported: Vec::new() })
     }
 }
 
@@ -227,9 +229,16 @@ impl Scene {
         Ok(())
     }
 
-    /// The state in which the user has this job role at north.
-    pub fn state(&self, revision: u64, role: &str) -> Value {
-        state(revision, &self.keys, role)
+    /// The state in which the user has this job role at north, and these colleagues; with its ledger.
+    ///
+    /// # Errors
+    /// If the ledger cannot be completed.
+    pub fn state(&mut self, revision: u64, role: &str, colleagues: &[&str]) -> Result<Value> {
+        let mut state = state(revision, &self.keys, role, colleagues);
+        state["allocations"] = self.ledger.clone();
+        let state = complete(&self.us.gateway, state, &self.folder.join("desired.json"))?;
+        self.ledger = state["allocations"].clone();
+        Ok(state)
     }
 
     /// The device of a plant as the user writes it, in every region.
@@ -251,7 +260,22 @@ impl Scene {
     }
 }
 
-fn state(revision: u64, [user, north, south]: &[String; 3], role: &str) -> Value {
+/// Has `vpn-agent allocate` complete the ledger of a state, with the pools of any of the gateways.
+fn complete(gateway: &Gateway, state: Value, file: &Path) -> Result<Value> {
+    fs::write(file, state.to_string())?;
+    Ok(serde_json::from_str(&gateway.agent(&["allocate", &file.display().to_string()])?)?)
+}
+
+fn state(revision: u64, [user, north, south]: &[String; 3], role: &str, colleagues: &[&str]) -> Value {
+    // Nobody uses their keys.
+    let key = |name: &str| format!("{}A=", format!("{name}/").repeat(43)[..42].replace('-', "+"));
+    let users = ["user-a"].iter().chain(colleagues).map(|name| json!({ "id": name }));
+    let certificates = colleagues
+        .iter()
+        .map(|name| json!({ "id": format!("certificate-of-{name}"), "user": name, "public_key": key(name) }));
+    let own = json!({ "id": "certificate-a", "user": "user-a", "public_key": user });
+    let certificates: Vec<Value> = [own].into_iter().chain(certificates).collect();
+    let users: Vec<Value> = users.collect();
     let plant = |name: &str, key: &str, regions: &[&str]| {
         json!({
             "id": name, "organisation": "alpha", "subnets": [SUBNET],
@@ -263,13 +287,13 @@ fn state(revision: u64, [user, north, south]: &[String; 3], role: &str) -> Value
         "organisations": [{ "id": "alpha" }],
         "portfolios": [],
         "plants": [plant("north", north, &[EU, US]), plant("south", south, &[US])],
-        "users": [{ "id": "user-a" }],
+        "users": users,
         "memberships": [{ "user": "user-a", "organisation": "alpha", "kind": "member", "access": "all" }],
         "roles": [
             { "user": "user-a", "role": role, "on": { "plant": "north" } },
             { "user": "user-a", "role": "operator", "on": { "plant": "south" } },
         ],
         "cooperations": [],
-        "certificates": [{ "id": "certificate-a", "user": "user-a", "public_key": user }],
+        "certificates": certificates,
     })
 }
