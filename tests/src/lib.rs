@@ -36,6 +36,7 @@ pub mod tools;
 pub mod topology;
 pub mod traffic;
 pub mod tun;
+pub mod uplinks;
 pub mod vm;
 mod wireguard;
 

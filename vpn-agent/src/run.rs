@@ -16,6 +16,8 @@
 //!    back.
 
 mod audit;
+#[cfg(test)]
+mod crash;
 mod dial;
 mod hurry;
 mod idle;
@@ -25,6 +27,7 @@ mod reconcile;
 mod removal;
 #[cfg(test)]
 mod scene;
+mod step;
 mod uplinks;
 
 use std::{
@@ -46,7 +49,7 @@ use tokio::{
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
-use self::{dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, uplinks::Uplink};
+use self::{dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, step::Step, uplinks::Uplink};
 use crate::{
     addressing::{self, Allocations},
     api,
@@ -322,16 +325,23 @@ impl Host {
         let policy = Policy::compile(state, &self.config.terms(Timestamp::now()));
 
         self.content = None;
+        Step::Withdraw.begins();
         self.enforcement().withdraw(state, &policy)?;
+        Step::Users.begins();
         self.raise_users().await?;
         self.put_users(state).await?;
+        Step::Give.begins();
         self.enforcement().give(state)?;
 
+        Step::Plants.begins();
         let failed = self.raise_plants(state).await;
         self.pulse.expect(state, &self.config.region, &failed);
+        Step::Fill.begins();
         let uplinks = self.uplinks();
         self.content = Some(self.enforcement().fill(state, &policy, &uplinks)?);
+        Step::NewUsers.begins();
         self.put_users(state).await?;
+        Step::Retire.begins();
         self.retire_plants(state).await?;
         Ok(failed)
     }
