@@ -134,8 +134,9 @@ impl Scene {
     /// Its router gets another address, and answers at the old one no longer.
     pub fn move_south(&self) -> Result<()> {
         let router = &self.south.router.namespace;
-        router.run(&format!("ip addr add {OTHER}/24 dev eth0"))?;
+        // In this order: an address that is added beside one of its network goes with that.
         router.run(&format!("ip addr del {SOUTH}/24 dev eth0"))?;
+        router.run(&format!("ip addr add {OTHER}/24 dev eth0"))?;
         // It would tell the gateway by itself, if it sent something: what WireGuard calls roaming.
         router.run("ip link set wg0 down")?;
         router.run("ip link set wg0 up")?;

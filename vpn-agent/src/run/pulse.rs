@@ -187,8 +187,11 @@ impl Host {
         let is_last = signs.len() < IN_PIECE;
         self.pulse.after = signs.last().filter(|_| !is_last).map(|(id, _)| id.clone());
         for (id, sign) in signs {
-            // A tunnel that is gone is for reconciliation to make again.
             let sign = sign.unwrap_or(Sign::Nothing);
+            // A tunnel that is gone is for reconciliation to make again. Borrowed interfaces are looked at anyway.
+            if matches!(sign, Sign::Nothing) {
+                self.round.hurry();
+            }
             self.pulse.note(&id, &sign, now);
             if let Sign::Peer(peer) = sign {
                 self.consider_dial(&id, &peer, peer.handshake_age());

@@ -106,6 +106,13 @@ impl Round {
         Self { part: Part::Users, from: Instant::now() + pause.unwrap_or_default(), pause }
     }
 
+    /// Has a round that waits for its turn begin at once.
+    pub fn hurry(&mut self) {
+        if matches!(self.part, Part::Users) {
+            self.from = self.from.min(Instant::now());
+        }
+    }
+
     /// Goes on with this part after a pause, or waits for the next round.
     fn go_on(&mut self, part: Option<Part>) {
         let pause = if part.is_some() { PAUSE } else { self.pause.unwrap_or_default() };
