@@ -261,12 +261,12 @@ mod tests {
             datapath.write_set(set, &Arc::new(routes.collect::<RouteSet>()), BTreeSet::new).unwrap();
         }
         let start = std::time::Instant::now();
-        assert!(amiss(&datapath, 1024).is_empty());
+        assert!(amiss(&datapath, 512).is_empty());
         let wanted = start.elapsed();
         let (start, mut after, mut longest) = (std::time::Instant::now(), None, std::time::Duration::ZERO);
         loop {
             let piece = std::time::Instant::now();
-            let (strange, next) = datapath.strange_routes(after.as_ref(), 1024).unwrap();
+            let (strange, next) = datapath.strange_routes(after.as_ref(), 512).unwrap();
             longest = longest.max(piece.elapsed());
             assert!(strange.is_empty());
             after = next;

@@ -48,11 +48,13 @@ use crate::{
 /// Plants in a piece. A tunnel takes about five questions to the kernel.
 const PLANTS_IN_PIECE: usize = 32;
 /// Routes in a piece.
-const ROUTES_IN_PIECE: usize = 1024;
+const ROUTES_IN_PIECE: usize = 512;
 /// Tunnel addresses in a piece.
 const ADDRESSES_IN_PIECE: u32 = 16_384;
-/// Between two pieces.
+/// Between two pieces, at least.
 const PAUSE: Duration = Duration::from_millis(20);
+/// So many times as long as a piece takes is the pause behind it, at least.
+const REST: u32 = 9;
 
 /// Where reconciliation is.
 pub(super) struct Round {
@@ -113,9 +115,10 @@ impl Round {
         }
     }
 
-    /// Goes on with this part after a pause, or waits for the next round.
-    fn go_on(&mut self, part: Option<Part>) {
-        let pause = if part.is_some() { PAUSE } else { self.pause.unwrap_or_default() };
+    /// Goes on with this part after a pause, or waits for the next round. `busy` is how long the last piece took.
+    fn go_on(&mut self, part: Option<Part>, busy: Duration) {
+        let rest = PAUSE.max(busy.saturating_mul(REST));
+        let pause = if part.is_some() { rest } else { self.pause.unwrap_or_default() };
         self.part = part.unwrap_or(Part::Users);
         self.from = Instant::now() + pause;
     }
@@ -169,8 +172,9 @@ impl Host {
     }
 
     /// Compares what was read with what shall be, and repairs what differs. True if the state has to be applied, since
-    /// an interface has another number now, or could not be repaired.
-    pub(super) async fn reconcile(&mut self, observed: Result<Observed, Error>) -> bool {
+    /// an interface has another number now, or could not be repaired. `busy` is how long the reading took.
+    pub(super) async fn reconcile(&mut self, observed: Result<Observed, Error>, busy: Duration) -> bool {
+        let started = Instant::now();
         let mut needs_apply = false;
         let part = match observed {
             Err(error) => {
@@ -202,7 +206,7 @@ impl Host {
                 None => None,
             },
         };
-        self.round.go_on(part);
+        self.round.go_on(part, busy + started.elapsed());
         needs_apply
     }
 
@@ -608,11 +612,11 @@ mod tests {
     /// Whether the state has to be applied afterwards.
     async fn round(host: &mut Host) -> bool {
         let mut needs_apply = false;
-        host.round.go_on(None);
+        host.round.go_on(None, Duration::ZERO);
         loop {
             host.round.from = Instant::now();
             let observed = host.observe().await;
-            needs_apply |= host.reconcile(observed).await;
+            needs_apply |= host.reconcile(observed, Duration::ZERO).await;
             if matches!(host.round.part, Part::Users) {
                 return needs_apply;
             }
