@@ -38,6 +38,7 @@ pub mod traffic;
 pub mod tun;
 pub mod uplinks;
 pub mod vm;
+pub mod wg_quick;
 mod wireguard;
 
 pub use wireguard::has_wireguard;

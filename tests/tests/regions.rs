@@ -1,11 +1,12 @@
 //! Several regions behind one profile. See `vpn_tests::regions` for what it checks.
 
-use std::{env, path::Path, time::Duration};
+use std::{env, time::Duration};
 
 use vpn_tests::{
     demo, skip,
     store::Store,
     vm::{HOST, Kernel, Machine},
+    wg_quick,
 };
 
 /// How long all of it may take under emulation.
@@ -13,9 +14,6 @@ const LIMIT: Duration = Duration::from_secs(400);
 
 /// Asks for what is the same again on other kernels.
 const EVERY_KERNEL: &str = "VPN_TEST_EVERY_KERNEL";
-
-/// What `wg-quick` needs besides the tools that every machine has.
-const TOOLS: [&str; 2] = ["bash", "stat"];
 
 /// Requirements: E1, E2, E3, E4.
 #[test]
@@ -50,12 +48,9 @@ fn on_every_other_kernel() {
 
 fn play(kernel: &Kernel) {
     let programs = demo::programs().unwrap();
-    let mut machine = Machine::new(kernel).network(true).file("/usr/bin/wg-quick", "/sbin/wg-quick");
+    let mut machine = wg_quick::into_machine(Machine::new(kernel).network(true));
     for name in ["guest", "vpn-agent", "vpn-collector"] {
         machine = machine.program(programs.join(name));
-    }
-    for name in TOOLS {
-        machine = machine.program(Path::new("/usr/bin").join(name));
     }
     let store = Store::start(&programs.join("vpn-collector"), &demo::library().unwrap()).unwrap();
     let url = format!("http://{HOST}:{}", store.port());

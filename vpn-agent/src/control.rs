@@ -104,8 +104,8 @@ pub(crate) trait Kernel {
     /// Looks whether something else has changed the kernel; false if there is something to apply.
     async fn look(&mut self) -> bool;
 
-    /// Has the next [`Self::apply`] look at everything.
-    fn forget(&mut self) -> Result<(), Self::Error>;
+    /// Puts right and tells what something else has changed, and has the next [`Self::apply`] look at everything.
+    async fn forget(&mut self) -> Result<(), Self::Error>;
 
     /// Whether trying again is of no use until somebody says so.
     fn is_detached(&self) -> bool;
@@ -243,7 +243,7 @@ impl<K: Kernel> Control<K> {
             Request::PullFailed(why) => self.progress.source = why,
             Request::Look(look) => look(&self.view()),
             Request::Forget => {
-                match self.kernel.forget() {
+                match self.kernel.forget().await {
                     Ok(()) => info!("SIGHUP: everything in the kernel is looked at again"),
                     Err(error) => error!("SIGHUP: {error}"),
                 }

@@ -49,7 +49,9 @@ use tokio::{
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
-use self::{dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, step::Step, uplinks::Uplink};
+use self::{
+    dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, step::Step, uplinks::Uplink,
+};
 use crate::{
     addressing::{self, Allocations},
     api,
@@ -173,7 +175,8 @@ pub enum Error {
 }
 
 /// Runs until SIGTERM or SIGINT, and leaves the kernel as it is then (requirement G3). SIGHUP looks at everything in
-/// the kernel again, in case something else changed it, and attaches the programs again after [`datapath::detach`].
+/// the kernel again, tells what something else has changed there, and attaches the programs again after
+/// [`datapath::detach`].
 ///
 /// A state that cannot be used is logged with all its errors, and changes nothing.
 ///

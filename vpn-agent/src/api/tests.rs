@@ -94,7 +94,7 @@ impl Kernel for Fake {
         true
     }
 
-    fn forget(&mut self) -> Result<(), String> {
+    async fn forget(&mut self) -> Result<(), String> {
         Ok(())
     }
 

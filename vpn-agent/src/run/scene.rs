@@ -1,10 +1,7 @@
 //! For tests: a gateway in a network namespace of its own, with bridges in place of the host's Ethernet interfaces and of the
 //! users' interface, since not every kernel has WireGuard.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use rtnetlink::LinkBridge;
 use serde_json::{Value, json};
@@ -12,27 +9,27 @@ use vpn_ebpf_common::names;
 
 use super::{Host, desired_users};
 use crate::{
-    addressing::Allocations, content, example, forwarding, namespace::mount_bpf, state::State, wireguard::Link,
+    addressing::Allocations, config::Config, content, example, forwarding, namespace::mount_bpf, state::State,
+    wireguard::Link,
 };
 
-/// The folder of the pins in `folder`, on a BPF file system.
-pub fn pins(folder: &Path) -> PathBuf {
+/// That of a gateway with its files and pins in `folder`.
+pub fn config(folder: &Path) -> Config {
     let pins = folder.join("pins");
     if !pins.exists() {
         fs::create_dir(&pins).unwrap();
         mount_bpf(&pins).unwrap();
     }
-    pins
-}
-
-/// With its files and pins in `folder`.
-pub fn host(folder: &Path) -> Host {
-    let pins = pins(folder);
     let datapath = "flows_max = 1024\nclosed_max = 64\ndenials_max = 64\nevents_bytes = 65536\n";
     let mut config = example::config(&format!("[datapath]\n{datapath}"));
     config.datapath.pin_dir = pins;
     config.state_dir = folder.join("state");
-    Host::open(config).unwrap()
+    config
+}
+
+/// With its files and pins in `folder`.
+pub fn host(folder: &Path) -> Host {
+    Host::open(config(folder)).unwrap()
 }
 
 /// Gives the host a bridge for the users' interface, with everything on it that does not need WireGuard. Its peers are

@@ -22,11 +22,6 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// All, in their order.
-    #[cfg(test)]
-    pub const ALL: [Self; 7] =
-        [Self::Withdraw, Self::Users, Self::Give, Self::Plants, Self::Fill, Self::NewUsers, Self::Retire];
-
     /// Its name in the log.
     pub const fn label(self) -> &'static str {
         match self {
