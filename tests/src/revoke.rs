@@ -34,10 +34,12 @@ use stream::Stream;
 mod ssh;
 mod stream;
 
-/// How soon after the agent's answer the last packet may have been seen. The answer says that it is in force, so this is
-/// how late a capture may be. How long the answer takes is printed: an emulated processor with other work tells nothing
-/// about it.
+/// How soon after the call the last packet may have been seen.
 const LIMIT: Duration = Duration::from_millis(100);
+
+/// How often somebody else's certificate is issued, rotated and revoked before that is measured. An emulated processor
+/// translates code when it first comes to it, which takes more time than running it.
+const WARM_UP: usize = 5;
 
 /// How long nothing may come for it to be taken for the end.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -48,12 +50,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of the downloads, which do not come to their end.
 const ARCHIVE: u64 = 1 << 30;
 /// What each of them takes in a second.
-const RATE: &str = "300k";
+const RATE: &str = "100k";
+/// Bytes that wait for a user's program at most. `curl` keeps to its rate by taking nothing for a while; with the buffers
+/// of a fast line, megabytes would come at once then, and take the machine's processors for seconds.
+const BUFFER: u32 = 65_536;
 
 /// What the shells on the device run: see [`tick`].
 const COMMAND: &str = "/sbin/guest tick";
 /// How often it prints something.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(20);
 
 /// Plays the scenario in a fresh folder, against an empty store.
 ///
@@ -116,7 +121,7 @@ impl Work {
         let before = self.bytes();
         wait_for("both go on", PATIENCE, || {
             let now = self.bytes();
-            ensure!(now[0] > before[0] + 100 && now[1] > before[1] + 100_000, "from {before:?} to {now:?}");
+            ensure!(now[0] > before[0] + 30 && now[1] > before[1] + 30_000, "from {before:?} to {now:?}");
             Ok(())
         })?;
         ensure!(self.shell.runs()? && self.download.runs()?, "the shell or the download has ended");
@@ -130,6 +135,9 @@ impl Scene {
         let title = format!("two users, and a plant whose device has an SSH server (Linux {})", release.trim());
         let hosts = steps.step(&title, || {
             let users = [Peer::connect("user-a", 1, folder)?, Peer::connect("user-b", 2, folder)?];
+            for user in &users {
+                user.namespace.set("net.ipv4.tcp_rmem", &format!("4096 {BUFFER} {BUFFER}"))?;
+            }
             let plant = Plant::build("north", "north-lan", 11, &[], (0, ARCHIVE), folder)?;
             let ssh = Server::start(&plant.lan, DEVICE, folder)?;
             Ok((Some((users, plant, ssh)), Vec::new()))
@@ -173,6 +181,10 @@ impl Scene {
             works.iter_mut().try_for_each(Work::goes_on)?;
             Ok((works, Vec::new()))
         })?;
+        steps.step("somebody else's certificate comes, changes and goes: both go on", || {
+            self.others()?;
+            works.iter_mut().try_for_each(Work::goes_on)
+        })?;
         steps.step("user-a's certificate is revoked: both end", || self.revoke(&works[0]))?;
         steps.step("user-b goes on", || works[1].goes_on())?;
         steps.step("WireGuard forgets the key", || self.forget())?;
@@ -191,6 +203,20 @@ impl Scene {
         curl.arg(format!("http://{}:{HTTP_PORT}/archive", self.device));
         let shell = Stream::start(self.ssh.shell(user, self.device, COMMAND))?;
         Ok(Work { shell, download: Stream::start(curl)? })
+    }
+
+    fn others(&self) -> Result<()> {
+        for round in 0..WARM_UP {
+            let id = format!("certificate-c{round}");
+            let key = |name: &str| write_key(&self.path(&format!("user-c.{round}.{name}.key")));
+            let mut api = self.gateway.api()?;
+            let certificate = json!({ "id": id, "user": "user-c", "public_key": key("first")? });
+            api.change("POST", "/v1/certificates", &certificate)?;
+            let other = json!({ "public_key": key("second")? });
+            api.change("POST", &format!("/v1/certificates/{id}/rotate"), &other)?;
+            api.change("DELETE", &format!("/v1/certificates/{id}"), &Value::Null)?;
+        }
+        Ok(())
     }
 
     /// Requirements: A3, B4.
@@ -222,7 +248,7 @@ impl Scene {
         work.goes_on()
     }
 
-    /// Makes the call, and fails unless nothing of a user's passes any more once it is answered.
+    /// Makes the call, and fails unless nothing of a user's passes any more once [`LIMIT`] is over.
     fn ends(&self, user: usize, work: &Work, call: impl FnOnce() -> Result<Value>) -> Result<Vec<String>> {
         let peer = &self.users[user];
         let (tunnel, device) = (self.tunnel_ip(["user-a", "user-b"][user])?, self.device);
@@ -243,7 +269,7 @@ impl Scene {
             ensure!(packets.iter().any(|at| *at < called), "nothing {what} before");
             let last = packets.last().map_or(Duration::ZERO, |at| at.saturating_duration_since(called));
             lines.push(format!("the last packet has {what} {} ms after the call", last.as_millis()));
-            ensure!(last <= answered + LIMIT, "{}", lines.join("; "));
+            ensure!(last <= LIMIT, "{}", lines.join("; "));
         }
         // The shell shows at once what it gets; the download takes its time.
         let last = work.shell.progress().last.saturating_duration_since(called);
@@ -295,7 +321,11 @@ impl Scene {
     }
 
     fn new_key(&self) -> String {
-        self.folder.join("user-b.new.key").display().to_string()
+        self.path("user-b.new.key")
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
     }
 }
 
@@ -307,7 +337,7 @@ fn between(packet: &[u8], source: Ipv4Addr, destination: Ipv4Addr) -> bool {
 }
 
 fn state(users: &[Peer; 2], plant: &Plant) -> Value {
-    let people = ["user-a", "user-b"];
+    let people = ["user-a", "user-b", "user-c"];
     let each = |make: &dyn Fn(&str) -> Value| people.iter().map(|user| make(user)).collect::<Vec<_>>();
     json!({
         "revision": 1,

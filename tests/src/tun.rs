@@ -9,6 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub use device::Device;
+
+mod device;
+
 /// `TUNSETIFF` of uapi/linux/if_tun.h.
 const TUNSETIFF: libc::Ioctl = 0x4004_54ca_u32 as libc::Ioctl;
 /// `IFF_TUN | IFF_NO_PI`: packets as they are, without a link header and without the driver's own.

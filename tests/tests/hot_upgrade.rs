@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
     path::Path,
     sync::{
         Arc,
@@ -13,11 +12,7 @@ use std::{
     thread,
 };
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use vpn_agent::{
-    datapath::{self, Datapath, Error, Sizes, fill::Content, read::Maps as _},
-    wireguard::WireGuard,
-};
+use vpn_agent::datapath::{self, Datapath, Error, Sizes, fill::Content, read::Maps as _};
 use vpn_ebpf_common::{
     LAYOUT, Verdict,
     flow::Traffic,
@@ -30,7 +25,7 @@ use vpn_tests::{
     namespace::{Namespace, run},
     packet::{Ends, translated, udp},
     pins::Pins,
-    tun::Tun,
+    tun::Device,
 };
 
 const USERS_DEVICE: &str = "tun-users";
@@ -56,7 +51,7 @@ fn programs_are_replaced_without_losing_a_packet_a_flow_or_a_count() {
 }
 
 fn upgrade_under_traffic(pins: &Path) {
-    let (users, plant) = (Device::create(USERS_DEVICE), Device::create(PLANT_DEVICE));
+    let (users, plant) = (Device::create(USERS_DEVICE).unwrap(), Device::create(PLANT_DEVICE).unwrap());
     let mut datapath = Datapath::open(pins, &sizes()).unwrap();
     datapath.configure(&Gateway { users: users.ifindex, ..gate::gateway() }).unwrap();
     datapath.fill(&content(plant.ifindex)).unwrap();
@@ -112,10 +107,10 @@ fn exchange(users: &Device, plant: &Device, done: &AtomicBool) -> BTreeMap<u16, 
             let totals: &mut [Traffic; 2] = sent.entry(port).or_default();
             let request = udp(Ends::new((USER, port), (VIRTUAL, 502)), &count.to_be_bytes());
             let reply = udp(Ends::new((REAL, 502), (SOURCE, port)), format!("reply {count}").as_bytes());
-            users.send(&request);
-            assert_eq!(plant.receive(), translated(&request, SOURCE, REAL), "request {count}");
-            plant.send(&reply);
-            assert_eq!(users.receive(), translated(&reply, VIRTUAL, USER), "reply {count}");
+            users.send(&request).unwrap();
+            assert_eq!(plant.receive().unwrap().unwrap(), translated(&request, SOURCE, REAL), "request {count}");
+            plant.send(&reply).unwrap();
+            assert_eq!(users.receive().unwrap().unwrap(), translated(&reply, VIRTUAL, USER), "reply {count}");
             for (total, packet) in totals.iter_mut().zip([&request, &reply]) {
                 total.packets += 1;
                 total.bytes += packet.len() as u64;
@@ -138,39 +133,6 @@ fn content(plant: u32) -> Content {
         *routes = Arc::new(routes.iter().map(|(to, route)| (*to, Route { egress: plant, ..*route })).collect());
     }
     content
-}
-
-struct Device {
-    tun: Tun,
-    ifindex: u32,
-}
-
-impl Device {
-    fn create(name: &str) -> Self {
-        let tun = Tun::create(name).unwrap();
-        // A packet that does not come out is lost, not late.
-        let flags = fcntl_getfl(tun.file()).unwrap();
-        fcntl_setfl(tun.file(), flags | OFlags::NONBLOCK).unwrap();
-        // Otherwise the host's own stack sends its IPv6 greetings.
-        fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").unwrap();
-        run(&format!("ip link set {name} up")).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let link = runtime.block_on(async { WireGuard::open().unwrap().link(name).await.unwrap().unwrap() });
-        Self { tun, ifindex: link.ifindex }
-    }
-
-    fn send(&self, packet: &[u8]) {
-        let mut file = self.tun.file();
-        assert_eq!(file.write(packet).unwrap(), packet.len());
-    }
-
-    fn receive(&self) -> Vec<u8> {
-        let mut packet = vec![0; 2_048];
-        let mut file = self.tun.file();
-        let length = file.read(&mut packet).expect("the packet has come out");
-        packet.truncate(length);
-        packet
-    }
 }
 
 #[test]

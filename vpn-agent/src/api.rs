@@ -11,6 +11,7 @@ mod certificates;
 mod changes;
 pub(crate) mod connection;
 mod endpoint;
+mod explain;
 mod failure;
 mod health;
 mod openapi;
@@ -133,6 +134,7 @@ fn endpoints() -> Vec<Endpoint> {
         .chain(certificates::endpoints())
         .chain(allocations::endpoints())
         .chain(routes::endpoints())
+        .chain(explain::endpoints())
         .chain(status::endpoints())
         .chain(health::endpoints())
         .chain([document])

@@ -10,6 +10,7 @@ mod wanted;
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::{
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// What somebody may do who writes an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
     /// They reach a device in a plant.
@@ -46,7 +47,7 @@ pub enum Outcome {
 }
 
 /// What a step is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum About {
     /// The certificate and its tunnel IP.
@@ -80,7 +81,7 @@ pub enum About {
 }
 
 /// One step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Step {
     /// What it is about.
     pub about: About,
@@ -97,7 +98,7 @@ impl Step {
 }
 
 /// Which side a step is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// The desired state.
@@ -107,7 +108,7 @@ pub enum Side {
 }
 
 /// The step that denies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeniedBy {
     /// Where.
     pub side: Side,
@@ -116,13 +117,14 @@ pub struct DeniedBy {
 }
 
 /// An answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Explanation<'s> {
     /// The certificate.
     pub certificate: &'s CertificateId,
     /// Whose it is.
     pub owner: String,
     /// What was asked.
+    #[schemars(with = "String")]
     pub question: Question,
     /// Revision of the desired state.
     pub revision: u64,

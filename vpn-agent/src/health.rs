@@ -11,11 +11,13 @@ use std::{
 };
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::{observed::Observed, processors::Processors};
 use crate::{
-    addressing::Allocations, config::Config, endpoint::Endpoint, id::PlantId, place::Place, source, state::State,
+    addressing::Allocations, config::Config, document, endpoint::Endpoint, id::PlantId, place::Place, source,
+    state::State,
 };
 
 /// The version of the format.
@@ -25,7 +27,7 @@ pub const FORMAT: u32 = 1;
 const WATCH: Duration = Duration::from_millis(200);
 
 /// Figures of one gateway at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     /// The version of the format, [`FORMAT`].
@@ -35,8 +37,10 @@ pub struct Health {
     /// Region that it serves.
     pub region: String,
     /// When this was so.
+    #[schemars(with = "document::Moment")]
     pub at: Timestamp,
     /// Where users reach this very gateway; unknown unless `plants.endpoint` is set.
+    #[schemars(with = "Option<document::Endpoint>")]
     pub endpoint: Option<Endpoint>,
     /// Where it stands; unknown unless `health.place` is set.
     pub place: Option<Place>,
@@ -53,7 +57,7 @@ pub struct Health {
 }
 
 /// How much a gateway has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// The share of the processors' time in use, 0 to 1.
@@ -67,7 +71,7 @@ pub struct Load {
 }
 
 /// A plant as this gateway sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlantHealth {
     /// Whether its tunnel is alive, or its interface up.

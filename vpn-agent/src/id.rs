@@ -2,7 +2,10 @@
 
 use std::{borrow::Borrow, fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::document;
 
 /// The longest id, in bytes.
 pub const MAX_LENGTH: usize = 64;
@@ -29,8 +32,9 @@ fn check(text: &str) -> Result<(), NotAnId> {
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schemars(try_from = "document::Id", into = "document::Id")]
         pub struct $name(String);
 
         impl $name {

@@ -168,6 +168,12 @@ impl Liveness {
         serde_json::from_slice(&bytes).map(Some).map_err(json)
     }
 
+    /// What a running agent saw last; `None` where none runs. A file that cannot be read is as good as none.
+    #[must_use]
+    pub fn current(path: &Path, now: Timestamp) -> Option<Self> {
+        Self::read(path).ok().flatten().filter(|seen| seen.is_fresh(now))
+    }
+
     /// Replaces the file at `path`.
     ///
     /// # Errors
@@ -226,5 +232,20 @@ mod tests {
         assert!(!liveness.is_fresh("2026-11-28T10:01:31Z".parse().unwrap()));
         fs::write(&path, br#"{"format": 2, "more": []}"#).unwrap();
         assert!(matches!(Liveness::read(&path), Err(Error::Format { found: 2, .. })));
+    }
+
+    /// Requirements: C4.
+    #[test]
+    fn only_what_a_running_agent_saw_is_current() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("uplinks.json");
+        let at: Timestamp = "2026-11-28T10:00:00Z".parse().unwrap();
+        assert_eq!(Liveness::current(&path, at), None);
+        let seen = Liveness { format: FORMAT, at, plants: BTreeMap::new() };
+        seen.write(&path).unwrap();
+        assert_eq!(Liveness::current(&path, at), Some(seen));
+        assert_eq!(Liveness::current(&path, "2026-11-28T10:01:31Z".parse().unwrap()), None, "too old");
+        fs::write(&path, "half a file").unwrap();
+        assert_eq!(Liveness::current(&path, at), None);
     }
 }

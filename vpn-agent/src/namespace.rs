@@ -4,6 +4,11 @@ use std::{ffi::CString, io, os::unix::ffi::OsStrExt as _, path::Path, ptr, threa
 
 /// Runs on a thread with network and mounts of its own. Does nothing where the user may not have that.
 pub fn in_new_namespace(test: impl Future<Output = ()> + Send) {
+    made_in_new_namespace(|| test);
+}
+
+/// The same for what is made on that thread, as it cannot go there.
+pub fn made_in_new_namespace<T: Future<Output = ()>>(test: impl FnOnce() -> T + Send) {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             // SAFETY: unshare takes no pointers; it changes this thread only, which ends with the test.
@@ -12,7 +17,7 @@ pub fn in_new_namespace(test: impl Future<Output = ()> + Send) {
                 return;
             }
             mount(None, Path::new("/"), libc::MS_REC | libc::MS_PRIVATE).unwrap();
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
         });
         thread.join().unwrap();
     });

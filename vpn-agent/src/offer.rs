@@ -1,10 +1,12 @@
 //! What a user needs for a profile besides the own private key: an offer of the gateway. Not a secret.
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    addressing::Allocations, config::Config, endpoint::Endpoint, id::CertificateId, key::PublicKey, state::State,
+    addressing::Allocations, config::Config, document, endpoint::Endpoint, id::CertificateId, key::PublicKey,
+    state::State,
 };
 
 /// The version of the format.
@@ -12,7 +14,7 @@ pub const FORMAT: u32 = 1;
 
 /// Everything in a certificate's profile but the private key. Nothing in it is particular to a region, besides an
 /// endpoint that is not the same name in all of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Offer {
     /// The version of the format, [`FORMAT`].
@@ -20,14 +22,19 @@ pub struct Offer {
     /// The certificate.
     pub certificate: CertificateId,
     /// Its public key, which belongs to the private key that the profile is for.
+    #[schemars(with = "document::Key")]
     pub public_key: PublicKey,
     /// Its tunnel addresses.
+    #[schemars(with = "Vec<String>")]
     pub addresses: Vec<IpNet>,
     /// The gateways' key towards users.
+    #[schemars(with = "document::Key")]
     pub server_public_key: PublicKey,
     /// Where the gateways are.
+    #[schemars(with = "document::Endpoint")]
     pub endpoint: Endpoint,
     /// What goes into the tunnel.
+    #[schemars(with = "Vec<String>")]
     pub allowed_ips: Vec<IpNet>,
     /// Largest packet inside the tunnel, bytes.
     pub mtu: u32,

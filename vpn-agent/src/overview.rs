@@ -10,10 +10,11 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    addressing,
+    addressing, document,
     id::{CertificateId, OrganisationId, PlantId},
     liveness::{Liveness, UplinkState},
     policy::{self, Chain, Policy},
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// Every route that the rights of a certificate open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Overview<'s> {
     /// Which certificate.
     pub certificate: &'s CertificateId,
@@ -32,16 +33,18 @@ pub struct Overview<'s> {
 }
 
 /// A plant's subnet that the rights open, be it switched off or not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Route<'s> {
     /// The plant.
     pub plant: &'s PlantId,
     /// Who operates it.
     pub operator: &'s OrganisationId,
     /// The subnet as the plant uses it.
+    #[schemars(with = "document::Subnet")]
     pub real: IpNet,
     /// Its virtual twin; `None` if it was not given one yet.
     #[serde(rename = "virtual")]
+    #[schemars(with = "Option<document::Subnet>")]
     pub virtual_: Option<IpNet>,
     /// What opens it.
     pub permission: Chain<'s>,
@@ -57,28 +60,30 @@ pub struct Route<'s> {
 }
 
 /// A subnet of another plant that has addresses in common with a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Conflict<'s> {
     /// The plant.
     pub plant: &'s PlantId,
     /// The same subnet, a part of it, or one that it is a part of. Of those that are not the same, the longer one counts.
+    #[schemars(with = "document::Subnet")]
     pub real: IpNet,
 }
 
 /// Whether a route is switched off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "SwitchedOff")]
 pub enum Disabled {
     /// It is not.
     No,
     /// Until this moment.
-    Until(Timestamp),
+    Until(#[schemars(with = "document::Moment")] Timestamp),
     /// Until it is switched on again.
     UntilEnabled,
 }
 
 /// Whether a plant can be reached from a gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Link {
     /// Its uplink is up.

@@ -1,9 +1,10 @@
 //! Places on the earth, and how far a packet takes between them at best.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Degrees north and east, finite and in range.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "[f64; 2]", into = "[f64; 2]")]
 pub struct Place {
     latitude: f64,

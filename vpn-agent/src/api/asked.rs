@@ -8,13 +8,16 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, Uri, header},
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
 use tokio::time::timeout;
 
-use super::failure::Failure;
+use super::{endpoint::Endpoint, failure::Failure};
 use crate::{
     actor::Actor,
-    control::{Call, Condition},
+    control::{Call, Condition, Refusal, View},
+    id::{self, CertificateId},
     problem::{Problem, Problems},
+    state::State,
     version::Version,
 };
 
@@ -35,6 +38,48 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
         Failure::of_field(StatusCode::BAD_REQUEST, "query", error.body_text())
     };
     Query::try_from_uri(uri).map(|Query(query)| query).map_err(failed)
+}
+
+/// Whose routes are asked for: exactly one of both is told.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Whose {
+    pub user: Option<String>,
+    pub certificate: Option<String>,
+}
+
+impl Whose {
+    /// A call that is told whose routes are meant.
+    pub fn described(endpoint: Endpoint) -> Endpoint {
+        let id = || json!({"type": "string", "pattern": id::PATTERN});
+        endpoint
+            .query("user", "The user.", id(), "user-a")
+            .query("certificate", "The certificate.", id(), "certificate-a")
+            .fails(400, "The query is not as it must be.")
+            .fails(404, "There is no such certificate, or the user has none.")
+            .fails(409, "There is no state yet.")
+    }
+
+    /// The certificate that is meant, in the state that is in force.
+    pub fn certificate<'v>(&self, view: &View<'v>) -> Result<(&'v State, &'v CertificateId), Failure> {
+        let state = view.state.ok_or_else(|| Failure::new(StatusCode::CONFLICT, Refusal::NoState))?;
+        let (field, name, found) = match (&self.user, &self.certificate) {
+            (Some(user), None) => ("user", user, state.certificate_of(user)),
+            (None, Some(name)) => {
+                ("certificate", name, state.certificates.get_key_value(name.as_str()).map(|(id, _)| id))
+            }
+            _ => {
+                let message = "give one of `user` and `certificate`";
+                return Err(Failure::of_field(StatusCode::BAD_REQUEST, "query", message));
+            }
+        };
+        let unknown = || match field {
+            "user" => format!("\"{name}\" is no user who has a certificate"),
+            _ => format!("\"{name}\" is not in certificates; a revoked one opens nothing"),
+        };
+        let found = found.ok_or_else(|| Failure::of_field(StatusCode::NOT_FOUND, field, unknown()))?;
+        Ok((state, found))
+    }
 }
 
 /// Who asks for a change, and on which terms.

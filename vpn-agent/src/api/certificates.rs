@@ -10,7 +10,7 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     App,
@@ -81,7 +81,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
              goes into the tunnel, and the MTU. Not a secret. The same as `vpn-agent offer` prints.",
         )
         .required_query("certificate", "The certificate.", id(), "certificate-a")
-        .answers::<Map<String, Value>>(200, "The offer.", &offer_example())
+        .answers::<Offer>(200, "The offer.", &offer_example())
         .fails(400, "The query is not as it must be.")
         .fails(404, "There is no such certificate.")
         .fails(409, "There is no offer yet; the message says what is missing."),
@@ -95,7 +95,7 @@ struct Issued {
     /// The change.
     accepted: Answer,
     /// The offer; none after a dry run, or where something is missing for it.
-    offer: Option<Map<String, Value>>,
+    offer: Option<Offer>,
     /// What is missing for an offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_offer: Option<String>,
@@ -118,7 +118,7 @@ struct Whose {
 
 impl Issued {
     fn example() -> Self {
-        let offer = offer_example().as_object().cloned();
+        let offer = serde_json::from_value(offer_example()).ok();
         Self { accepted: Answer::example(), offer, no_offer: None }
     }
 
@@ -189,25 +189,20 @@ async fn revoke(
     changes::make(&app, call, vec![Change::RevokeCertificate { id: Id(id) }]).await
 }
 
-async fn offer(Shared(app): Shared<App>, uri: Uri) -> Result<Json<Map<String, Value>>, Failure> {
+async fn offer(Shared(app): Shared<App>, uri: Uri) -> Result<Json<Offer>, Failure> {
     let Whose { certificate } = asked::query(&uri)?;
     let offer = app.control.look(move |view| offer_of(view, &certificate)).await?;
     Ok(Json(offer?))
 }
 
-fn offer_of(view: &View<'_>, certificate: &CertificateId) -> Result<Map<String, Value>, Failure> {
+fn offer_of(view: &View<'_>, certificate: &CertificateId) -> Result<Offer, Failure> {
     let conflict = |error: String| Failure::new(StatusCode::CONFLICT, error);
     let state = view.state.ok_or_else(|| conflict(Refusal::NoState.to_string()))?;
     let server = PrivateKey::read(&view.config.users.private_key_file).map_err(|error| conflict(error.to_string()))?;
     let offer = Offer::new(view.config, state, view.allocations, server.public(), certificate, []);
-    let offer = offer.map_err(|error| {
+    offer.map_err(|error| {
         let status =
             if matches!(error, offer::Error::Unknown(_)) { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
         Failure::new(status, error)
-    })?;
-    match serde_json::to_value(offer) {
-        Ok(Value::Object(offer)) => Ok(offer),
-        Ok(_) => Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the offer is no record")),
-        Err(error) => Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error)),
-    }
+    })
 }

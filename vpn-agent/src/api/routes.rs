@@ -6,25 +6,24 @@ use axum::{
     http::{StatusCode, Uri},
 };
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
-    App, asked,
+    App,
+    asked::{self, Whose},
     endpoint::{Endpoint, Method},
     failure::Failure,
 };
 use crate::{
-    control::{Refusal, View},
+    control::View,
     liveness::Liveness,
     overview::{Link, Overview, Surroundings},
 };
 
 /// The calls of this file.
 pub(super) fn endpoints() -> Vec<Endpoint> {
-    let id = || json!({"type": "string", "pattern": crate::id::PATTERN});
     vec![
-        Endpoint::new(
+        Whose::described(Endpoint::new(
             Method::Get,
             "/v1/routes",
             get,
@@ -32,22 +31,23 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Every plant subnet that the rights open, also those that are switched off: real and virtual subnet, what \
              opens it, which plants share addresses with it, and where the real address leads to. Exactly one of `user` \
              and `certificate` is asked for.",
-        )
-        .query("user", "The user.", id(), "user-a")
-        .query("certificate", "The certificate.", id(), "certificate-a")
-        .answers::<Map<String, Value>>(200, "The routes.", &json!({"certificate": "certificate-a", "routes": []}))
-        .fails(400, "The query is not as it must be.")
-        .fails(404, "There is no such certificate, or the user has none.")
-        .fails(409, "There is no state yet."),
+        ))
+        .answers::<Overview<'_>>(200, "The routes.", &example()),
     ]
 }
 
-/// Whose routes are asked for.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Whose {
-    user: Option<String>,
-    certificate: Option<String>,
+fn example() -> Value {
+    json!({
+        "certificate": "certificate-a",
+        "routes": [{
+            "plant": "north", "operator": "alpha", "real": "192.168.1.0/24", "virtual": "10.128.0.0/24",
+            "permission": {
+                "owner": "user", "user": "user-a", "membership": "all", "cooperation": null,
+                "jobs": {"opening": [{"role": "operator", "on": {"plant": "north"}}], "others": []},
+            },
+            "disabled": "no", "conflicts": [], "real_leads_to": "north", "link": "up",
+        }],
+    })
 }
 
 async fn get(Shared(app): Shared<App>, uri: Uri) -> Result<Json<Value>, Failure> {
@@ -56,20 +56,12 @@ async fn get(Shared(app): Shared<App>, uri: Uri) -> Result<Json<Value>, Failure>
 }
 
 fn routes(view: &View<'_>, whose: &Whose) -> Result<Value, Failure> {
-    let state = view.state.ok_or_else(|| Failure::new(StatusCode::CONFLICT, Refusal::NoState))?;
-    let (name, certificate) = match (&whose.user, &whose.certificate) {
-        (Some(user), None) => (user, state.certificate_of(user).map(|id| id.as_str())),
-        (None, Some(certificate)) => (certificate, Some(certificate.as_str())),
-        _ => return Err(Failure::of_field(StatusCode::BAD_REQUEST, "query", "give one of `user` and `certificate`")),
-    };
+    let (state, certificate) = whose.certificate(view)?;
     let now = Timestamp::now();
-    // What cannot be read is as good as what is not there: nobody has looked.
-    let seen = Liveness::read(&view.config.uplinks_file()).ok().flatten().filter(|seen| seen.is_fresh(now));
+    let seen = Liveness::current(&view.config.uplinks_file(), now);
     let link = |plant: &_| Link::of(seen.as_ref(), plant);
     let around = Surroundings { region: &view.config.region, given: view.allocations.plants(), link };
     let terms = view.config.terms(now);
-    let overview = certificate.and_then(|certificate| Overview::of(state, &terms, certificate, &around));
-    let unknown = || Failure::new(StatusCode::NOT_FOUND, format!("{name} is no certificate, nor a user who has one"));
-    serde_json::to_value(overview.ok_or_else(unknown)?)
+    serde_json::to_value(Overview::of(state, &terms, certificate.as_str(), &around))
         .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error))
 }

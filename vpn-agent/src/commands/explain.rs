@@ -8,6 +8,7 @@ use vpn_agent::{
     config::Config,
     explain::{self, Explanation, Kernel, Question},
     id::{CertificateId, PlantId},
+    liveness::Liveness,
     overview::{self, Link, Overview},
     source,
     state::State,
@@ -18,8 +19,9 @@ pub fn routes(config: &Config, of: &Of, json: bool) -> anyhow::Result<()> {
     let state = source::current(config)?;
     let given = Allocations::read(&config.allocations_file())?;
     let certificate = certificate(&state, of)?;
-    let around = overview::Surroundings { region: &config.region, given: given.plants(), link };
-    let overview = Overview::of(&state, &config.terms(Timestamp::now()), certificate.as_str(), &around);
+    let now = Timestamp::now();
+    let around = overview::Surroundings { region: &config.region, given: given.plants(), link: links(config, now) };
+    let overview = Overview::of(&state, &config.terms(now), certificate.as_str(), &around);
     let overview = overview.ok_or_else(|| gone(certificate))?;
     crate::print(&if json { crate::json(&overview)? } else { overview.to_string() })?;
     Ok(())
@@ -31,16 +33,18 @@ pub fn explain(config: &Config, of: &Of, to: Question, json: bool) -> anyhow::Re
     let given = Allocations::read(&config.allocations_file())?;
     let kernel = Kernel::open(config)?;
     let certificate = certificate(&state, of)?;
-    let around = explain::Surroundings { config, given: &given, link, kernel: &kernel };
-    let answer = Explanation::of(&state, &config.terms(Timestamp::now()), certificate.as_str(), to, &around)?;
+    let now = Timestamp::now();
+    let around = explain::Surroundings { config, given: &given, link: links(config, now), kernel: &kernel };
+    let answer = Explanation::of(&state, &config.terms(now), certificate.as_str(), to, &around)?;
     let answer = answer.ok_or_else(|| gone(certificate))?;
     crate::print(&if json { crate::json(&answer)? } else { answer.to_string() })?;
     Ok(())
 }
 
-/// Nobody has looked.
-fn link(_: &PlantId) -> Link {
-    Link::Unknown
+/// How uplinks are, as a running agent saw them last.
+fn links(config: &Config, now: Timestamp) -> impl Fn(&PlantId) -> Link {
+    let seen = Liveness::current(&config.uplinks_file(), now);
+    move |plant| Link::of(seen.as_ref(), plant)
 }
 
 /// The certificate that is meant.

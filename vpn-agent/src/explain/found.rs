@@ -1,5 +1,6 @@
 //! What the kernel's maps hold for a question.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use vpn_ebpf_common::{Address, Verdict, route::Route};
 
@@ -30,7 +31,7 @@ impl Kernel {
 }
 
 /// What the kernel does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Found {
     /// The label of the verdict that the first packet of a flow gets, if nothing but rights stops it; `None` if there
     /// are no programs.

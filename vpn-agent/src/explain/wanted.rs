@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{About, Outcome, Question, Step, Surroundings};
 use crate::{
     addressing::Allocations,
+    document,
     id::{CertificateId, OrganisationId, PlantId},
     overview::{Disabled, Link},
     policy::{Chain, Policy},
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// What the desired state says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Wanted<'s> {
     /// The plant that is meant.
     pub target: Option<Target<'s>>,
@@ -31,16 +33,18 @@ pub struct Wanted<'s> {
 }
 
 /// The plant that an address leads to, or would lead to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Target<'s> {
     /// The plant.
     pub plant: &'s PlantId,
     /// Who operates it.
     pub operator: &'s OrganisationId,
     /// The subnet as the plant uses it.
+    #[schemars(with = "document::Subnet")]
     pub real: IpNet,
     /// Its virtual twin; `None` if it was not given one yet.
     #[serde(rename = "virtual")]
+    #[schemars(with = "Option<document::Subnet>")]
     pub virtual_: Option<IpNet>,
     /// The device in it.
     pub device: IpAddr,

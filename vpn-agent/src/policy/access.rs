@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -10,8 +11,9 @@ use crate::{
 };
 
 /// What the membership of a user in the organisation that operates a plant says about the plant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "MembershipStep")]
 pub enum Membership<'s> {
     /// It covers every plant of the organisation.
     All,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{access::Membership, cooperation::Cooperation, role::Jobs};
@@ -13,8 +14,9 @@ use crate::{
 
 /// The steps by which a certificate reaches a plant or does not. What the user has switched off, and which plant has a
 /// shared real subnet, is no matter of rights and none of these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "owner", rename_all = "kebab-case")]
+#[schemars(rename = "Permission")]
 pub enum Chain<'s> {
     /// For the certificate of a user.
     User {

@@ -3,18 +3,21 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::role::{is_operator_level, scopes_of};
 use crate::{
+    document,
     id::{OrganisationId, PlantId, UserId},
     state::{MembershipKind, Plant, Scope, State, is_in_force},
     terms::Terms,
 };
 
 /// What cooperations say about a plant for somebody to whom it is a foreign one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "CooperationStep")]
 pub enum Cooperation<'s> {
     /// The plant is shared with an organisation whose member the user is, who works on it at operator level; or it is
     /// shared with the organisation that a certificate is of.
@@ -30,14 +33,16 @@ pub enum Cooperation<'s> {
 }
 
 /// A cooperation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Shared<'s> {
     /// What is shared.
+    #[schemars(with = "document::Scope")]
     pub on: &'s Scope,
     /// With whom.
     pub partner: &'s OrganisationId,
     /// When that ends by itself, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<document::Moment>")]
     pub until: Option<Timestamp>,
 }
 

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    document,
     id::{PlantId, UserId},
     role::Role,
     state::{Plant, Scope, State},
@@ -12,7 +14,8 @@ use crate::{
 };
 
 /// The job roles of a user on a plant, be they on the plant itself or on its portfolio (requirement B3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "JobRoles")]
 pub struct Jobs<'s> {
     /// Those that open routes.
     pub opening: Vec<Job<'s>>,
@@ -21,11 +24,13 @@ pub struct Jobs<'s> {
 }
 
 /// A job role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "JobRole")]
 pub struct Job<'s> {
     /// As what.
     pub role: Role,
     /// Where.
+    #[schemars(with = "document::Scope")]
     pub on: &'s Scope,
 }
 

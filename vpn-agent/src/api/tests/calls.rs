@@ -241,6 +241,29 @@ fn a_gateway_that_follows_a_file_takes_no_changes_by_calls() {
     });
 }
 
+/// Requirements: E4, G5.
+#[test]
+fn the_health_is_that_of_the_command() {
+    run(async {
+        let folder = Arc::new(TempDir::new().unwrap());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let probe = listener.local_addr().unwrap();
+        let more = format!("datapath.pin_dir = 'FOLDER/pins'\nhealth.probes = {{north = '{probe}'}}\n");
+        let agent = Agent::start_in(folder, &more).await;
+        agent.put("/v1/state", &state(7)).await;
+        let answer = agent.get("/v1/health").await;
+        assert_eq!((answer.status, &answer.body["healthy"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(false)));
+        let problems = answer.body["problems"].to_string();
+        assert!(problems.contains("there are no maps"), "{problems}");
+        assert_eq!((&answer.body["revision"], &answer.body["load"]["flows"]), (&json!(7), &json!(0)));
+        let plants = &answer.body["plants"];
+        assert!(plants["north"]["latency_ms"].as_f64().is_some_and(|ms| (0.0..1_000.0).contains(&ms)), "{plants}");
+        assert_eq!(plants["south"], json!({"up": false, "latency_ms": null}), "without a probe");
+        let health: crate::health::Health = serde_json::from_value(answer.body).unwrap();
+        assert_eq!(health.gateway, "gateway-1", "`vpn-agent pick` takes it");
+    });
+}
+
 #[test]
 fn who_asks_while_the_agent_stops_is_told() {
     run(async {
@@ -248,9 +271,11 @@ fn who_asks_while_the_agent_stops_is_told() {
         agent.put("/v1/state", &state(1)).await;
         agent.stop.send(()).unwrap();
         agent.running.await.unwrap();
-        let stream = UnixStream::connect(agent.config.api.clone().unwrap().socket.unwrap()).await.unwrap();
-        let answer = call(stream, "GET", "/v1/status", &[], None).await;
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(answer.body["error"].as_str().unwrap().contains("stopping"));
+        for path in ["/v1/status", "/v1/health"] {
+            let stream = UnixStream::connect(agent.config.api.clone().unwrap().socket.unwrap()).await.unwrap();
+            let answer = call(stream, "GET", path, &[], None).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(answer.body["error"].as_str().unwrap().contains("stopping"));
+        }
     });
 }

@@ -67,6 +67,33 @@ fn every_example_is_valid() {
     assert!(examples > 60);
 }
 
+/// What is answered has named fields, all the way down; only the document itself is any JSON.
+///
+/// Requirements: G5.
+#[test]
+fn every_answer_says_what_its_fields_are() {
+    for (path, calls) in DOCUMENT["paths"].as_object().unwrap() {
+        for (method, call) in calls.as_object().unwrap() {
+            for (status, answer) in call["responses"].as_object().unwrap() {
+                let Some(media) = answer["content"].get("application/json") else { continue };
+                let is_any =
+                    media["schema"] == json!(true) || media["schema"].as_object().is_some_and(|of| of.is_empty());
+                assert!(!is_any || path == "/v1/openapi.json", "{method} {path} {status}: {}", media["schema"]);
+            }
+        }
+    }
+    assert!(!DOCUMENT.to_string().contains("\"additionalProperties\":true"), "a record without fields");
+    let properties = |name: &str| {
+        let schema = DOCUMENT["components"]["schemas"][name]["properties"].as_object();
+        schema.unwrap_or_else(|| panic!("{name}")).keys().cloned().collect::<Vec<_>>()
+    };
+    for (name, property) in
+        [("Health", "load"), ("PlantHealth", "latency_ms"), ("Route", "conflicts"), ("Offer", "mtu")]
+    {
+        assert!(properties(name).contains(&property.to_owned()), "{name}: {:?}", properties(name));
+    }
+}
+
 /// Nothing in the document leads nowhere, and no two calls have one name.
 #[test]
 fn the_document_hangs_together() {

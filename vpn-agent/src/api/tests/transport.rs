@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{ClientConfig, crypto, pki_types::ServerName},
+    rustls::{self, AlertDescription, ClientConfig, crypto, pki_types::ServerName},
 };
 
 use super::{super::tls, Agent, Answer, call, run, state};
@@ -87,16 +87,24 @@ async fn connect(agent: &Agent, name: Option<&str>) -> io::Result<TlsStream<TcpS
     TlsConnector::from(Arc::new(config)).connect(server, stream).await
 }
 
-/// With TLS 1.3 a client learns that it is refused when it reads.
-async fn is_refused(agent: &Agent, name: Option<&str>) -> bool {
+/// How the agent ends a connection that it answers nothing on. With TLS 1.3 a client learns that when it reads.
+async fn end(agent: &Agent, name: Option<&str>) -> io::Result<()> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let Ok(mut stream) = connect(agent, name).await else { return true };
+    let mut stream = connect(agent, name).await?;
     let _ = stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: agent\r\n\r\n").await;
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
     let ended = tokio::time::timeout(Duration::from_secs(10), read).await.expect("the agent cuts the connection");
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-    ended.is_err()
+    ended.map(|_| ())
+}
+
+/// What TLS itself said at the end, if it was TLS that ended it.
+fn alert(end: &io::Result<()>) -> Option<AlertDescription> {
+    match end.as_ref().err()?.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
 }
 
 async fn put(agent: &Agent, name: &str, revision: u64) -> Answer {
@@ -156,6 +164,7 @@ fn by_tls_the_certificate_says_who_it_is() {
     });
 }
 
+/// By TLS itself, before anything of the API looks at who it is.
 #[test]
 fn who_has_no_certificate_of_the_authority_is_not_let_in() {
     run(async {
@@ -165,11 +174,12 @@ fn who_has_no_certificate_of_the_authority_is_not_let_in() {
         certificate(folder, "foreign", &authority("the authority"), Some("cloud-1"), &[]);
         certificate(folder, "nameless", &ca, None, &[]);
         certificate(folder, "odd", &ca, Some("cloud\n1"), &[]);
-        assert!(is_refused(&agent, None).await, "no certificate");
-        assert!(is_refused(&agent, Some("foreign")).await, "another authority of the same name");
+        assert_eq!(alert(&end(&agent, None).await), Some(AlertDescription::CertificateRequired));
+        let foreign = end(&agent, Some("foreign")).await;
+        assert!(alert(&foreign).is_some(), "another authority of the same name: {foreign:?}");
         for name in ["nameless", "odd"] {
             // Trusted, and cut without an answer.
-            let _ = is_refused(&agent, Some(name)).await;
+            assert_eq!(alert(&end(&agent, Some(name)).await), None, "{name}");
         }
         assert_eq!(agent.files()[2], b"", "nothing was changed");
         assert_eq!(put(&agent, "good", 1).await.status, StatusCode::OK);
@@ -198,7 +208,8 @@ fn renewed_certificates_are_taken_up() {
         certificate(folder, "new", &new, Some("cloud-2"), &[]);
         fs::File::open(folder.join("ca.pem")).unwrap().set_modified(SystemTime::now()).unwrap();
         assert_eq!(put(&agent, "new", 3).await.status, StatusCode::OK);
-        assert!(is_refused(&agent, Some("old")).await, "the authority before is no longer trusted");
+        let old = end(&agent, Some("old")).await;
+        assert!(alert(&old).is_some(), "the authority before is no longer trusted: {old:?}");
     });
 }
 
