@@ -10,7 +10,7 @@ use vpn_tests::{
 };
 
 /// How long all of it may take under emulation.
-const LIMIT: Duration = Duration::from_secs(400);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Asks for what is the same again on other kernels.
 const EVERY_KERNEL: &str = "VPN_TEST_EVERY_KERNEL";

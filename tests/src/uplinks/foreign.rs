@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
+use rustix::process::Signal;
 use vpn_agent::datapath::layout_dir;
 use vpn_ebpf_common::{names, plant::Plant};
 
@@ -57,10 +58,13 @@ pub fn change(scene: &mut Scene) -> Result<Vec<String>> {
         ),
     ];
     let before = scene.settled()?;
+    // What is changed while the agent repairs something else there may be repaired with that, and is not told.
+    scene.gateway.signal_agent(Signal::STOP)?;
     for (command, _) in &rows {
         run(command)?;
     }
     forget_plants(scene)?;
+    scene.gateway.signal_agent(Signal::CONT)?;
     let expected: Vec<_> =
         rows.into_iter().map(|(_, expected)| expected).chain(["PLANTS: missing".to_owned()]).collect();
     wait_for("all is told and repaired", PATIENCE, || {
@@ -82,10 +86,12 @@ pub fn delete(scene: &mut Scene) -> Result<Vec<String>> {
     scene.move_south()?;
     scene.resolve_south(OTHER)?;
     let mut expected = Vec::new();
+    scene.gateway.signal_agent(Signal::STOP)?;
     for name in ["wgp-1", "wgp-2", "wg-users"] {
         run(&format!("ip link del {name}"))?;
         expected.push(format!("{name}: there is no such interface"));
     }
+    scene.gateway.signal_agent(Signal::CONT)?;
     wait_for("all is told and made again", PATIENCE, || {
         scene.told(&expected)?;
         equal("the kernel", &scene.settled()?, &before)
