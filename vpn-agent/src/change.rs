@@ -86,6 +86,13 @@ pub enum Change {
         /// The new key.
         public_key: Key,
     },
+    /// Makes the certificate of an organisation one for these plants, in the place of those before.
+    SetCertificatePlants {
+        /// Which.
+        id: Id,
+        /// The plants, as far as the organisation operates them or they are shared with it.
+        plants: Vec<Id>,
+    },
     /// Removes a certificate. It stops working.
     RevokeCertificate {
         /// Which.
