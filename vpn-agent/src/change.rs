@@ -4,6 +4,7 @@
 //! What comes out is the state that the document with the changed record would give (requirement G2).
 
 mod allocating;
+mod ended;
 mod making;
 mod referrers;
 
