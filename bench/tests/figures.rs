@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// What a run without a virtual machine prints at least.
-const FIGURES: [&str; 21] = [
+const FIGURES: [&str; 28] = [
     "users.instructions",
     "users.verified",
     "plant.instructions",
@@ -27,6 +27,13 @@ const FIGURES: [&str; 21] = [
     "tun.added.ours.100k",
     "tun.added.nftables.1k",
     "tun.added.nftables.100k",
+    "control.compile.1k",
+    "control.compile.1k.peak",
+    "control.apply.1k",
+    "control.apply.1k.peak",
+    "control.change.priority.1k",
+    "control.change.revoke.1k",
+    "control.change.worst.1k",
 ];
 
 /// Those that are a multiple of something else that is measured.
