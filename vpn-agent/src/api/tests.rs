@@ -4,6 +4,7 @@
 mod calls;
 mod changes;
 mod document;
+mod ended;
 mod explain;
 mod large;
 pub(crate) mod transport;
