@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use vpn_agent::datapath::read::Pinned;
 use vpn_directory::Directory;
@@ -286,6 +287,15 @@ impl Gateway {
         stop(self.agent.take().context("the agent runs")?, &self.path("agent.log"))
     }
 
+    /// Sends the agent a signal.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal_agent(&self, signal: Signal) -> Result<()> {
+        let agent = self.agent.as_ref().context("the agent runs")?;
+        Ok(kill_process(Pid::from_child(agent), signal)?)
+    }
+
     /// Ends the collector as an operator would.
     ///
     /// # Errors
@@ -372,8 +382,7 @@ fn output(namespace: &Namespace, program: &str, arguments: &[&str], folder: &Pat
 }
 
 fn stop(mut child: Child, log: &Path) -> Result<()> {
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
     let status = wait_for("a program ends when told to", READY, || child.try_wait()?.context("it still runs"))?;
     if !status.success() {
         bail!("it ended with {status}:\n{}", fs::read_to_string(log)?);

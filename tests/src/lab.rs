@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     device::{self, Device},
     namespace::{Namespace, run},
+    wg_quick,
 };
 
 /// The subnet that both plants use.
@@ -104,6 +105,15 @@ impl Peer {
     pub fn apply_site(&self, users: &str, server_key: &str, port: u16) -> Result<()> {
         self.tunnel(server_key, port, users)?;
         self.namespace.run(&format!("ip route add {users} dev wg0"))?;
+        self.namespace.set("net.ipv4.ip_forward", "1")
+    }
+
+    /// Configures a site router with the file that the gateway has made for it, as it is.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn apply_site_file(&self, file: &Path) -> Result<()> {
+        wg_quick::up(&self.namespace, file)?;
         self.namespace.set("net.ipv4.ip_forward", "1")
     }
 

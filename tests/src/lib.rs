@@ -36,7 +36,9 @@ pub mod tools;
 pub mod topology;
 pub mod traffic;
 pub mod tun;
+pub mod uplinks;
 pub mod vm;
+pub mod wg_quick;
 mod wireguard;
 
 pub use wireguard::has_wireguard;

@@ -402,11 +402,15 @@ until_true "north is deleted" in_order 3
 until_true "its interface goes" no_link wgp-1
 until_true "its pin goes" gone $links/wgp-1
 [ -e $links/wgp-2 ]
+# It would make them again at once.
+kill -STOP $agent
 ip link delete wgp-2
 ip link delete wg-users
 until_true "status tells what is missing" has "^difference: wg-users: there is no such interface"
 kill -HUP $agent
+kill -CONT $agent
 until_true "SIGHUP makes it again" in_order 3
+until_true "and that is told" has "wg-users *there is no such interface *made again"
 
 cp /data/4.json /etc/vpn-gateway/new && mv /etc/vpn-gateway/new /etc/vpn-gateway/state.json
 until_true "a state that does not fit is said" logged "ROUTES is full"

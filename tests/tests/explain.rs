@@ -260,7 +260,7 @@ fn a_kernel_that_is_behind_is_told_from_the_state() {
 /// Every certificate and every address of interest: what is said of the kernel is what the program does, and the state
 /// says the same as long as the agent has applied it.
 ///
-/// Requirements: B5, C1, D3.
+/// Requirements: B5, C1, C2, C3, D3.
 #[test]
 fn the_program_does_what_is_said() {
     let mut world = World::new();

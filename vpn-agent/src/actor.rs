@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who asked, as far as the agent knows: `uid:0` by its socket, `tls:cloud-1` by a client certificate,
-/// `file:/etc/vpn-gateway/state.json` or `pull:https://control.example/state` where it has looked by itself.
+/// `file:/etc/vpn-gateway/state.json` or `pull:https://control.example/state` where it has looked by itself, and `time`
+/// where nobody did because it was time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Actor(String);
@@ -22,6 +23,8 @@ pub enum Way {
     File,
     /// The address that is asked again and again.
     Pull,
+    /// By itself, since something was to last until then.
+    Time,
 }
 
 /// Who asked for something, when, and how.
@@ -55,6 +58,12 @@ impl Actor {
     #[must_use]
     pub fn of_file(path: &Path) -> Self {
         Self(format!("file:{}", path.display()))
+    }
+
+    /// Nobody: it was time.
+    #[must_use]
+    pub fn of_time() -> Self {
+        Self("time".to_owned())
     }
 
     /// Whoever serves this address.

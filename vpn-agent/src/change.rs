@@ -4,6 +4,7 @@
 //! What comes out is the state that the document with the changed record would give (requirement G2).
 
 mod allocating;
+mod ended;
 mod making;
 mod referrers;
 
@@ -85,6 +86,13 @@ pub enum Change {
         id: Id,
         /// The new key.
         public_key: Key,
+    },
+    /// Makes the certificate of an organisation one for these plants, in the place of those before.
+    SetCertificatePlants {
+        /// Which.
+        id: Id,
+        /// The plants, as far as the organisation operates them or they are shared with it.
+        plants: Vec<Id>,
     },
     /// Removes a certificate. It stops working.
     RevokeCertificate {

@@ -6,6 +6,7 @@
 //! the kernel is made to follow. That is tried again until it works, and the caller is told if it has not worked yet.
 
 mod accept;
+mod ended;
 mod replay;
 mod request;
 
@@ -104,8 +105,8 @@ pub(crate) trait Kernel {
     /// Looks whether something else has changed the kernel; false if there is something to apply.
     async fn look(&mut self) -> bool;
 
-    /// Has the next [`Self::apply`] look at everything.
-    fn forget(&mut self) -> Result<(), Self::Error>;
+    /// Puts right and tells what something else has changed, and has the next [`Self::apply`] look at everything.
+    async fn forget(&mut self) -> Result<(), Self::Error>;
 
     /// Whether trying again is of no use until somebody says so.
     fn is_detached(&self) -> bool;
@@ -170,6 +171,8 @@ pub(crate) struct Control<K> {
     apply_at: Option<Instant>,
     /// When something in the state counts no longer, or again, without anybody changing it.
     next_change: Option<Timestamp>,
+    /// Up to when it is recorded what has ended by itself.
+    recorded_until: Timestamp,
     requests: mpsc::Receiver<Request>,
 }
 
@@ -199,8 +202,22 @@ impl<K: Kernel> Control<K> {
         let apply_at = desired.is_some().then(Instant::now);
         let (handle, requests) = request::channel(QUEUE);
         let progress = Progress::default();
-        let next_change = None;
-        Ok((Self { config, kernel, file, store, log, desired, progress, apply_at, next_change, requests }, handle))
+        // What has ended while no agent ran is recorded when this one begins.
+        let recorded_until = log.time().unwrap_or_else(Timestamp::now);
+        let control = Self {
+            config,
+            kernel,
+            file,
+            store,
+            log,
+            desired,
+            progress,
+            apply_at,
+            next_change: None,
+            recorded_until,
+            requests,
+        };
+        Ok((control, handle))
     }
 
     /// Serves until `stop` is ready.
@@ -243,7 +260,7 @@ impl<K: Kernel> Control<K> {
             Request::PullFailed(why) => self.progress.source = why,
             Request::Look(look) => look(&self.view()),
             Request::Forget => {
-                match self.kernel.forget() {
+                match self.kernel.forget().await {
                     Ok(()) => info!("SIGHUP: everything in the kernel is looked at again"),
                     Err(error) => error!("SIGHUP: {error}"),
                 }
@@ -288,6 +305,8 @@ impl<K: Kernel> Control<K> {
         };
         // While detached, what failed will not do better until somebody says so.
         self.apply_at = (!complete && !self.kernel.is_detached()).then(|| Instant::now() + RETRY);
+        // After the kernel, which must not wait for that.
+        self.record_ended();
     }
 
     /// Makes the kernel follow a change that touches so much.

@@ -1,6 +1,6 @@
 //! The control events: who changed what of the desired state, and when (requirement F10).
 //!
-//! One line of JSON for each accepted change, in `control.jsonl` in the agent's `state_dir`. Lines are only ever added,
+//! One line of JSON for each accepted change, and for what ends by itself, in `control.jsonl` in the agent's `state_dir`. Lines are only ever added,
 //! and each is on disk before the change is answered. Whoever ships them elsewhere goes on by `number`, which counts
 //! without a gap.
 
@@ -89,6 +89,7 @@ pub struct ControlLog {
     region: String,
     next: u64,
     last: Option<Version>,
+    time: Option<Timestamp>,
     /// Lines that could not be written yet.
     waiting: Vec<u8>,
 }
@@ -120,6 +121,7 @@ impl ControlLog {
             gateway: gateway.to_owned(),
             region: region.to_owned(),
             next: last.as_ref().map_or(1, |last| last.number + 1),
+            time: last.as_ref().map(|last| last.time),
             last: last.map(|last| Version { revision: last.revision, fingerprint: last.fingerprint }),
             waiting: Vec::new(),
         })
@@ -129,6 +131,12 @@ impl ControlLog {
     #[must_use]
     pub fn last(&self) -> Option<&Version> {
         self.last.as_ref()
+    }
+
+    /// When the last event was.
+    #[must_use]
+    pub fn time(&self) -> Option<Timestamp> {
+        self.time
     }
 
     /// Adds an event; on disk when it returns. What cannot be written is logged, and written with the next one.
@@ -142,6 +150,7 @@ impl ControlLog {
         });
         changes.truncate(fits.count());
         self.last = Some(version.clone());
+        self.time = Some(origin.time);
         let event = Event {
             number: self.next,
             time: origin.time,
@@ -189,6 +198,7 @@ pub fn put_state() -> Box<RawValue> {
 #[derive(Deserialize)]
 struct Last {
     number: u64,
+    time: Timestamp,
     revision: u64,
     fingerprint: Fingerprint,
 }
@@ -234,6 +244,7 @@ mod tests {
         drop(log);
         let mut log = ControlLog::open(folder.path(), "gateway-1", "eu").unwrap();
         assert_eq!(log.last(), Some(&Version::of_document(3, b"")), "what was in force is known again");
+        assert_eq!(log.time(), Some("2026-11-28T10:00:00Z".parse().unwrap()));
         log.add(accepted(4, vec![put_state()]));
         assert_eq!(lines(folder.path()).iter().map(|line| line["number"].clone()).collect::<Vec<_>>(), [1, 2]);
     }

@@ -91,9 +91,10 @@ fn log_to_stderr() -> anyhow::Result<()> {
         .with_default_directive(LevelFilter::INFO.into())
         .from_env()
         .map_err(|error| anyhow!("RUST_LOG: {error}"))?;
-    // At its finest level this library logs whole messages, and with them private keys, whatever `RUST_LOG` says.
+    // At its finest level this library logs whole messages, and with them private keys, whatever `RUST_LOG` says. It warns
+    // of answers that nobody waits for any more: a look at the kernel that something more urgent has cut short.
     let without_keys =
-        filter_fn(|metadata| !metadata.target().starts_with("netlink_proto") || *metadata.level() <= Level::WARN);
+        filter_fn(|metadata| !metadata.target().starts_with("netlink_proto") || *metadata.level() <= Level::ERROR);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())

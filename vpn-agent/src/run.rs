@@ -16,6 +16,8 @@
 //!    back.
 
 mod audit;
+#[cfg(test)]
+mod crash;
 mod dial;
 mod hurry;
 mod idle;
@@ -25,6 +27,7 @@ mod reconcile;
 mod removal;
 #[cfg(test)]
 mod scene;
+mod step;
 mod uplinks;
 
 use std::{
@@ -46,7 +49,9 @@ use tokio::{
 use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
-use self::{dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, uplinks::Uplink};
+use self::{
+    dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, step::Step, uplinks::Uplink,
+};
 use crate::{
     addressing::{self, Allocations},
     api,
@@ -170,7 +175,8 @@ pub enum Error {
 }
 
 /// Runs until SIGTERM or SIGINT, and leaves the kernel as it is then (requirement G3). SIGHUP looks at everything in
-/// the kernel again, in case something else changed it, and attaches the programs again after [`datapath::detach`].
+/// the kernel again, tells what something else has changed there, and attaches the programs again after
+/// [`datapath::detach`].
 ///
 /// A state that cannot be used is logged with all its errors, and changes nothing.
 ///
@@ -322,16 +328,23 @@ impl Host {
         let policy = Policy::compile(state, &self.config.terms(Timestamp::now()));
 
         self.content = None;
+        Step::Withdraw.begins();
         self.enforcement().withdraw(state, &policy)?;
+        Step::Users.begins();
         self.raise_users().await?;
         self.put_users(state).await?;
+        Step::Give.begins();
         self.enforcement().give(state)?;
 
+        Step::Plants.begins();
         let failed = self.raise_plants(state).await;
         self.pulse.expect(state, &self.config.region, &failed);
+        Step::Fill.begins();
         let uplinks = self.uplinks();
         self.content = Some(self.enforcement().fill(state, &policy, &uplinks)?);
+        Step::NewUsers.begins();
         self.put_users(state).await?;
+        Step::Retire.begins();
         self.retire_plants(state).await?;
         Ok(failed)
     }
@@ -515,8 +528,51 @@ fn is_plant_interface(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+    use serde_json::{Value, json};
+
     use super::*;
-    use crate::example;
+    use crate::{
+        example::{self, random::documents},
+        offer::Offer,
+    };
+
+    proptest! {
+        /// Whatever plants, subnets, roles and cooperations come and go, a certificate's profile and its peer of the
+        /// users' interface stay, so that nobody has to connect again.
+        ///
+        /// Requirements: A4.
+        #[test]
+        fn no_change_of_rights_or_plants_touches_a_users_tunnel(changes in vec((documents(), any::<bool>()), 2..4)) {
+            let config = example::config("endpoint = 'gateway.example:51820'");
+            let mut given = Allocations::default();
+            let mut before = None;
+            for (mut document, more) in changes {
+                if more {
+                    add_plant(&mut document);
+                }
+                // A virtual twin of the largest of them would take the whole pool.
+                let text = document.to_string().replace("10.0.0.0/8", "172.20.0.0/16");
+                let state = State::parse(text.as_bytes()).unwrap();
+                given = given.extended(&state, &config).unwrap();
+                let server = PublicKey::from_bytes([200; 32]);
+                let offer = |id| Offer::new(&config, &state, &given, server, id, []).unwrap();
+                let offers: BTreeMap<_, _> = state.certificates.keys().map(|id| (id.clone(), offer(id))).collect();
+                prop_assert_eq!(offers.len(), 6);
+                let tunnels = (offers, desired_users(&state, &given, &config.pools));
+                prop_assert_eq!(before.get_or_insert_with(|| tunnels.clone()), &tunnels);
+            }
+        }
+    }
+
+    /// One that was not there before, which the first user operates.
+    fn add_plant(document: &mut Value) {
+        let uplink = json!({"kind": "host", "public_key": example::key(220)});
+        let plant = json!({"id": "new", "organisation": "o0", "subnets": ["172.16.0.0/24"], "uplink": uplink});
+        document["plants"].as_array_mut().unwrap().push(plant);
+        let role = json!({"user": "u0", "role": "operator", "on": {"plant": "new"}});
+        document["roles"].as_array_mut().unwrap().push(role);
+    }
 
     #[test]
     fn only_names_of_ours_are_taken_for_plants() {

@@ -50,6 +50,8 @@ enum Scenario {
     },
     /// Prints a number every few milliseconds, until nobody listens.
     Tick,
+    /// Uplinks, changes of somebody else's, and an agent that is killed.
+    Uplinks,
     /// The commands of the documents, as they stand there. For a machine of its own.
     FirstPlant,
 }
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         }
         Scenario::Revoke { clickhouse } => vpn_tests::revoke::play(Path::new("/tmp"), &Clickhouse::Server(clickhouse)),
         Scenario::Tick => vpn_tests::revoke::tick(),
+        Scenario::Uplinks => vpn_tests::uplinks::play(Path::new("/tmp")),
         Scenario::FirstPlant => vpn_tests::first_plant::play(Path::new("/tmp")),
     };
     match outcome {

@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -14,6 +13,7 @@ use crate::{
     lab::{PATIENCE, connect, make_tcp_plain},
     namespace::Namespace,
     steps::wait_for,
+    wg_quick,
 };
 
 /// Where users' devices find a gateway, in every profile.
@@ -22,19 +22,6 @@ pub const ENDPOINT: &str = "gateway.example:51820";
 const NAME: &str = "gateway.example";
 /// The client's interface, and the name of the profile.
 const INTERFACE: &str = "plants";
-
-/// Has `wg-quick` find what it expects of a system.
-///
-/// # Errors
-/// If that cannot be made.
-pub fn prepare() -> Result<()> {
-    for (target, link) in [("/sbin/bash", "/bin/bash"), ("/proc/self/fd", "/dev/fd")] {
-        if !Path::new(link).exists() {
-            symlink(target, link).with_context(|| format!("link {link}"))?;
-        }
-    }
-    Ok(fs::write("/etc/nsswitch.conf", "hosts: files\n")?)
-}
 
 /// The user's device before it has a profile.
 #[derive(Debug)]
@@ -106,7 +93,7 @@ impl Client {
     /// If `wg-quick` fails, or the profile is not the one that was made.
     pub fn connect(&self) -> Result<()> {
         ensure!(fs::read_to_string(&self.profile)? == self.text, "somebody has changed the profile");
-        quick(&self.namespace, "up", &self.profile)?;
+        wg_quick::up(&self.namespace, &self.profile)?;
         // As in the rest of the lab, see there.
         self.namespace.run(&format!("ip route change 10.128.0.0/9 dev {INTERFACE} {PATIENCE}"))?;
         Ok(())
@@ -117,7 +104,7 @@ impl Client {
     /// # Errors
     /// If `wg-quick` fails.
     pub fn disconnect(&self) -> Result<()> {
-        quick(&self.namespace, "down", &self.profile)
+        wg_quick::down(&self.namespace, &self.profile)
     }
 
     /// Looks the name up again and again, as clients do while nobody answers, until `device` does. Gives the time.
@@ -133,18 +120,4 @@ impl Client {
         })?;
         Ok(started.elapsed())
     }
-}
-
-/// The owner of a site brings its configuration to the router there.
-///
-/// # Errors
-/// If a command fails.
-pub fn set_up_site(router: &Namespace, configuration: &Path) -> Result<()> {
-    quick(router, "up", configuration)?;
-    router.set("net.ipv4.ip_forward", "1")
-}
-
-fn quick(namespace: &Namespace, verb: &str, configuration: &Path) -> Result<()> {
-    namespace.run(&format!("wg-quick {verb} {}", configuration.display()))?;
-    Ok(())
 }

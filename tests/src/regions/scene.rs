@@ -29,9 +29,10 @@ use crate::{
     lab::{self, DEVICE, Plant, SUBNET},
     namespace::{Namespace, run},
     steps::equal,
+    wg_quick,
 };
 
-use super::client::{self, Applicant, Client, ENDPOINT};
+use super::client::{Applicant, Client, ENDPOINT};
 
 /// Bytes of each plant's download.
 pub const BLOB: usize = 2_000_000;
@@ -101,7 +102,8 @@ impl Hosts {
         fs::create_dir_all(PINS)?;
         run(&format!("mount -t bpf bpf {PINS}"))?;
         Namespace::own().set("net.ipv4.ip_forward", "1")?;
-        client::prepare()?;
+        wg_quick::prepare()?;
+        fs::write("/etc/nsswitch.conf", "hosts: files\n")?;
         let user = Applicant::new("user-a", 1, folder)?;
         let north = Plant::build("north", "north-lan", 11, &[], (BLOB, 0), folder)?;
         let south = Plant::build("south", "south-lan", 12, &[], (BLOB, 0), folder)?;
@@ -224,7 +226,7 @@ impl Scene {
             let configuration = self.folder.join(format!("{name}.conf"));
             let (key, out) = (plant.router.private_key_file(), configuration.display().to_string());
             region.gateway.agent(&[&["site-config", name, "--key", key, "--out", &out], &*options].concat())?;
-            client::set_up_site(&plant.router.namespace, &configuration)?;
+            plant.router.apply_site_file(&configuration)?;
         }
         Ok(())
     }

@@ -2,10 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use vpn_tests::{
-    demo, skip,
-    vm::{Kernel, Machine},
-};
+use vpn_tests::{demo, vm::Machine};
 
 /// How long all commands may take under emulation.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -16,11 +13,7 @@ const MEMORY_MIB: u32 = 6_144;
 /// Requirements: A4, B4, G3, G5.
 #[test]
 fn commands_do_what_the_documents_say() {
-    let name = "commands_do_what_the_documents_say";
-    if skip::quick() {
-        return skip::skipped(name, "--quick leaves out what boots a machine");
-    }
-    let kernel = Kernel::all().pop().expect("a kernel to boot; run `cargo xtask setup`");
+    let Some(kernel) = super::newest_kernel("commands_do_what_the_documents_say") else { return };
     let programs = demo::programs().unwrap();
     let mut machine = Machine::new(&kernel).memory(MEMORY_MIB).file("/usr/bin/wg-quick", "/sbin/wg-quick");
     for program in ["guest", "vpn-agent", "vpn-collector"] {

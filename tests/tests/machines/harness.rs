@@ -42,7 +42,7 @@ fn report_and_console_come_whole() {
 #[test]
 fn a_hanging_command_is_ended() {
     let Some(kernel) = kernels("a_hanging_command_is_ended").pop() else { return };
-    let limit = Duration::from_secs(20);
+    let limit = Duration::from_secs(40);
     let started = Instant::now();
     let mut seen_alive = None;
     let hung = Machine::new(&kernel).run(&["sh", "-c", "echo hanging; sleep 1000"], limit, |line| {

@@ -3,7 +3,7 @@
 //! They are one program, so that several play at a time: an emulated machine has two processors, and waits half of the
 //! time. `RUST_TEST_THREADS` says how many; that there are processors by default.
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
 use vpn_tests::{
     demo, skip,
@@ -17,6 +17,10 @@ mod main_job;
 mod regions;
 mod revoke;
 mod tools;
+mod uplinks;
+
+/// Asks for what is the same again on other kernels.
+const EVERY_KERNEL: &str = "VPN_TEST_EVERY_KERNEL";
 
 /// The kernel of this series; `None` if `test` is to be left out, which is then reported.
 fn kernel(series: &str, test: &str) -> Option<Kernel> {
@@ -25,6 +29,27 @@ fn kernel(series: &str, test: &str) -> Option<Kernel> {
         return None;
     }
     Some(Kernel::series(series).unwrap_or_else(|| panic!("no kernel {series}; run `cargo xtask setup`")))
+}
+
+/// The newest kernel, which is enough for what differs little between kernels; `None` as of [`kernel`].
+fn newest_kernel(test: &str) -> Option<Kernel> {
+    if skip::quick() {
+        skip::skipped(test, "--quick leaves out what boots a machine");
+        return None;
+    }
+    Some(Kernel::all().pop().expect("a kernel to boot; run `cargo xtask setup`"))
+}
+
+/// All the others, if they are asked for.
+fn other_kernels(test: &str) -> Vec<Kernel> {
+    if env::var_os(EVERY_KERNEL).is_none() {
+        let reason = "one kernel is enough for each run; VPN_TEST_EVERY_KERNEL=1 plays all";
+        skip::skipped(&format!("{test} on every other kernel"), reason);
+        return Vec::new();
+    }
+    let mut kernels = Kernel::all();
+    kernels.pop();
+    kernels
 }
 
 /// Plays a scenario of the program `guest` in `machine`, which has the workspace's programs besides and a ClickHouse on

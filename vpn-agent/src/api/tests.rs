@@ -4,6 +4,7 @@
 mod calls;
 mod changes;
 mod document;
+mod ended;
 mod explain;
 mod large;
 pub(crate) mod transport;
@@ -95,7 +96,7 @@ impl Kernel for Fake {
         true
     }
 
-    fn forget(&mut self) -> Result<(), String> {
+    async fn forget(&mut self) -> Result<(), String> {
         Ok(())
     }
 

@@ -77,6 +77,7 @@ impl<'s> Making<'s> {
             Change::RemoveCooperation { partner, on } => self.remove_cooperation(path, partner, on),
             Change::IssueCertificate(record) => self.issue(path, record),
             Change::RotateCertificate { id, public_key } => self.rotate(path, id, public_key),
+            Change::SetCertificatePlants { id, plants } => self.set_certificate_plants(path, id, plants),
             Change::RevokeCertificate { id } => self.revoke(path, id),
             Change::SetPriority { user, plants } => self.set_priority(path, user, plants),
             Change::DisableRoute(record) => self.disable(path, record),
@@ -362,6 +363,27 @@ impl<'s> Making<'s> {
         }
         let mut certificate = self.state.certificates.get(&id)?.clone();
         certificate.public_key = key;
+        self.touch(id.clone());
+        self.put(Entry::Certificate(id, Some(certificate)));
+        Some(())
+    }
+
+    fn set_certificate_plants(&mut self, path: &dyn Display, id: &Id, plants: &[Id]) -> Option<()> {
+        let id = self.certificate(path, id);
+        let plants = self.valid(|records| Some(records.plants(&format_args!("{path}.plants"), plants)));
+        let (id, plants) = id.zip(plants)?;
+        let mut certificate = self.state.certificates.get(&id)?.clone();
+        match &mut certificate.owner {
+            Owner::Organisation { plants: all, .. } => *all = plants.into_iter().collect(),
+            Owner::User(user) => {
+                let message = format!(
+                    "\"{id}\" is the certificate of the user \"{user}\", whose roles say what the user reaches; use \
+                     that of an organisation"
+                );
+                self.problem(&format_args!("{path}.id"), message);
+                return None;
+            }
+        }
         self.touch(id.clone());
         self.put(Entry::Certificate(id, Some(certificate)));
         Some(())

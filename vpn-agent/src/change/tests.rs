@@ -144,6 +144,17 @@ fn what_cannot_be_done_names_the_field_and_changes_nothing() {
             "public_key",
             "44 characters of base64",
         ),
+        (json!({"change": "set-certificate-plants", "id": "c", "plants": []}), "id", "not in certificates"),
+        (
+            json!({"change": "set-certificate-plants", "id": "certificate-a", "plants": ["north"]}),
+            "id",
+            "\"certificate-a\" is the certificate of the user \"user-a\", whose roles say what the user reaches",
+        ),
+        (
+            json!({"change": "set-certificate-plants", "id": "certificate-a", "plants": ["west"]}),
+            "plants[0]",
+            "not in plants",
+        ),
         (json!({"change": "revoke-certificate", "id": "c"}), "id", "not in certificates"),
         (json!({"change": "set-priority", "user": "user-a", "plants": ["west"]}), "plants[0]", "not in plants"),
         (
@@ -207,6 +218,26 @@ fn an_interface_is_taken_once_in_a_region() {
         problems.starts_with("changes[0].uplinks[0].uplink.interface: \"eth1\" is also the uplink of plant north"),
         "{problems}"
     );
+}
+
+/// Requirements: D3.
+#[test]
+fn the_plants_of_an_organisations_certificate_change_what_it_reaches_alone() {
+    let mut document = example::json();
+    let tunnel = json!({"id": "tunnel", "organisation": "beta", "plants": ["south"], "public_key": example::key(3)});
+    document["certificates"].as_array_mut().unwrap().push(tunnel);
+    let (mut state, before) = (example::parse(&document), example::parse(&document));
+    let both = json!({"change": "set-certificate-plants", "id": "tunnel", "plants": ["south", "north"]});
+    let changed = state.change(&parsed(&[both])).unwrap();
+    document["revision"] = json!(8);
+    document["certificates"][2]["plants"] = json!(["north", "south"]);
+    assert_eq!(state, example::parse(&document), "as the whole state says it");
+    assert_eq!(changed.touched, Touched::Certificates(["tunnel".parse().unwrap()].into()));
+    let terms = Terms { opening: [Role::Operator].into(), now: NOW.parse().unwrap() };
+    let reach = |state: &State| reaches(state, &terms)["tunnel"].clone();
+    assert!(reach(&state).contains("north") && !reach(&before).contains("north"), "beta has it by a cooperation");
+    state.undo(changed.undo);
+    assert_eq!(state, before);
 }
 
 /// What a batch needs of itself may come before it, and what is in its way may go before it.
@@ -356,6 +387,11 @@ fn naive(document: &mut Value, change: &Value) -> bool {
             let certificate = all.find(|other| other["id"] == id);
             certificate.map(|certificate| certificate["public_key"] = record["public_key"].clone()).is_some()
         }
+        "set-certificate-plants" => {
+            let mut all = document["certificates"].as_array_mut().unwrap().iter_mut();
+            let certificate = all.find(|other| other["id"] == id && other["organisation"].is_string());
+            certificate.map(|certificate| certificate["plants"] = record["plants"].clone()).is_some()
+        }
         "revoke-certificate" => remove(document, "certificates", |other| other["id"] == id),
         "set-priority" => {
             let there_is = document["users"].as_array().unwrap().iter().any(|user| user["id"] == record["user"]);
@@ -491,6 +527,9 @@ fn changes() -> impl Strategy<Value = Value> {
             "change": "issue-certificate", "id": c, "organisation": o, "plants": plants, "public_key": key,
         })),
         (c(), key()).prop_map(|(c, key)| json!({"change": "rotate-certificate", "id": c, "public_key": key})),
+        (c(), plants(3)).prop_map(|(c, plants)| json!({
+            "change": "set-certificate-plants", "id": c, "plants": plants,
+        })),
         c().prop_map(|c| json!({"change": "revoke-certificate", "id": c})),
     ];
     let wishes = prop_oneof![

@@ -36,6 +36,7 @@ impl<K: Kernel> Control<K> {
     }
 
     async fn put(&mut self, origin: Origin, given: Given, dry_run: bool) -> Result<Outcome, Refusal> {
+        self.record_ended();
         let Given { state, document, version } = given;
         if let Some(desired) = &self.desired {
             if desired.state == state {
@@ -62,6 +63,7 @@ impl<K: Kernel> Control<K> {
     pub(super) async fn change(&mut self, call: Call, changes: Vec<Change>) -> Result<Outcome, Refusal> {
         self.check_writable()?;
         self.check_expected(&call)?;
+        self.record_ended();
         let terms = self.terms();
         let Some(Desired { state, version: before, .. }) = &mut self.desired else { return Err(Refusal::NoState) };
         let before = before.clone();
@@ -122,6 +124,7 @@ impl<K: Kernel> Control<K> {
                 return failed(self, &lines);
             }
         };
+        self.record_ended();
         self.progress.source = None;
         let origin = Origin::now(Actor::of_file(&path), Way::File);
         match &mut self.desired {
@@ -171,6 +174,8 @@ impl<K: Kernel> Control<K> {
         let (origin, version) = (desired.origin.clone(), desired.version.clone());
         let before = self.desired.replace(desired).map(|before| before.version.revision);
         let before = before.or_else(|| self.log.last().map(|last| last.revision));
+        // What was over before it came into force has not ended here.
+        self.recorded_until = self.recorded_until.max(origin.time);
         self.record(origin, before, version, vec![control_log::put_state()], difference);
     }
 
@@ -180,7 +185,7 @@ impl<K: Kernel> Control<K> {
         }
     }
 
-    fn record(
+    pub(super) fn record(
         &mut self,
         origin: Origin,
         revision_before: Option<u64>,
@@ -222,7 +227,7 @@ impl TryFrom<State> for Given {
 }
 
 /// Of what a change touches.
-fn portrait(state: &State, terms: &Terms, touched: &Touched) -> Portrait {
+pub(super) fn portrait(state: &State, terms: &Terms, touched: &Touched) -> Portrait {
     match touched {
         Touched::Certificates(certificates) => Portrait::of_certificates(state, terms, certificates),
         Touched::All => Portrait::of(state, terms),

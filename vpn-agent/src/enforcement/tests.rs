@@ -1,7 +1,11 @@
 use std::{cell::Cell, collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
-use proptest::{collection::vec, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{select, subsequence},
+};
 use serde_json::{Value, json};
 use vpn_directory::Directory;
 use vpn_ebpf_common::route::Route;
@@ -245,6 +249,9 @@ fn changes() -> impl Strategy<Value = Value> {
             "change": "issue-certificate", "id": format!("d{id}"), "organisation": organisation, "plants": plants,
             "public_key": example::key(key)
         })),
+        2 => (select(&["c0", "d0", "d1"][..]), subsequence(vec!["north", "south", "west"], 0..=3)).prop_map(
+            |(id, plants)| json!({"change": "set-certificate-plants", "id": id, "plants": plants})
+        ),
         2 => select(&["c0", "c1", "c2", "c3", "c4", "c5", "d0", "d1"][..])
             .prop_map(|id| json!({"change": "revoke-certificate", "id": id})),
         1 => (select(&["c0", "c1", "c2"][..]), 50..60_u8).prop_map(|(id, key)| json!({

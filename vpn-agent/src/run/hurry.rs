@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::{Error, Host, removal::Removal};
+use super::{Error, Host, removal::Removal, step::Step};
 use crate::{
     addressing,
     datapath::fill::Written,
@@ -37,11 +37,15 @@ impl Host {
         let mut content = self.content.take().ok_or(Error::Unsettled)?;
         let policy = Policy::compile_of(state, &self.config.terms(Timestamp::now()), touched);
 
+        Step::Withdraw.begins();
         let (mut enforcement, ifindex) = self.enforcement_and_interfaces();
         let part = enforcement.withdraw_some(state, &policy, touched, ifindex)?;
+        Step::Users.begins();
         self.put_some_users(state, touched).await?;
+        Step::Fill.begins();
         let (mut enforcement, ifindex) = self.enforcement_and_interfaces();
         let written = enforcement.fill_some(state, &policy, touched, ifindex, part, &mut content)?;
+        Step::NewUsers.begins();
         self.put_some_users(state, touched).await?;
         self.content = Some(content);
         Ok(written)

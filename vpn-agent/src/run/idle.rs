@@ -11,8 +11,8 @@ use crate::id::PlantId;
 pub(crate) enum Idle {
     /// Something was removed.
     Removed,
-    /// A piece of the kernel was read, to be compared with what it shall be.
-    Observed(Result<Observed, Error>),
+    /// A piece of the kernel was read, to be compared with what it shall be, which took so long.
+    Observed(Result<Observed, Error>, Duration),
     /// Some uplinks were looked at, which took so long.
     Pulse(Vec<(PlantId, Result<Sign, Error>)>, Duration),
     /// A name was looked up.
@@ -42,7 +42,7 @@ impl Host {
             return Idle::Pulse(self.feel_pulse().await, now.elapsed());
         }
         if observe_at.is_some_and(|at| at <= now) {
-            return Idle::Observed(self.observe().await);
+            return Idle::Observed(self.observe().await, now.elapsed());
         }
         self.remove_next().await;
         Idle::Removed
@@ -52,7 +52,7 @@ impl Host {
     pub(super) async fn attend(&mut self, idle: Idle) -> bool {
         match idle {
             Idle::Removed => {}
-            Idle::Observed(observed) => return self.reconcile(observed).await,
+            Idle::Observed(observed, busy) => return self.reconcile(observed, busy).await,
             Idle::Pulse(signs, busy) => self.take_pulse(signs, busy),
             Idle::Found(found) => self.take_address(found).await,
         }

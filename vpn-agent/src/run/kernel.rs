@@ -44,7 +44,9 @@ impl Kernel for Host {
         Self::look(self).await
     }
 
-    fn forget(&mut self) -> Result<(), Error> {
+    async fn forget(&mut self) -> Result<(), Error> {
+        // What something else has changed is told as ever; what comes then looks at the rest, and tells nothing.
+        self.reconcile_at_once().await;
         self.forget_kernel()
     }
 

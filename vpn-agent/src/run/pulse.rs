@@ -187,8 +187,11 @@ impl Host {
         let is_last = signs.len() < IN_PIECE;
         self.pulse.after = signs.last().filter(|_| !is_last).map(|(id, _)| id.clone());
         for (id, sign) in signs {
-            // A tunnel that is gone is for reconciliation to make again.
             let sign = sign.unwrap_or(Sign::Nothing);
+            // A tunnel that is gone is for reconciliation to make again. Borrowed interfaces are looked at anyway.
+            if matches!(sign, Sign::Nothing) {
+                self.round.hurry();
+            }
             self.pulse.note(&id, &sign, now);
             if let Sign::Peer(peer) = sign {
                 self.consider_dial(&id, &peer, peer.handshake_age());
@@ -218,7 +221,10 @@ mod tests {
     use crate::{
         example,
         namespace::in_new_namespace,
-        run::scene::{host, make, two_plants, with_users},
+        run::{
+            reconcile::Round,
+            scene::{host, make, two_plants, with_users},
+        },
     };
 
     /// Requirements: C4.
@@ -266,6 +272,27 @@ mod tests {
         pulse.note(&north, &Sign::Peer(received(2)), SystemTime::now());
         assert_eq!(pulse.take_file(now + COUNTERS - Duration::from_secs(1)), None);
         assert_eq!(pulse.take_file(now + COUNTERS).unwrap().plants["north"].rx_bytes, 2);
+    }
+
+    /// Requirements: D1, D2.
+    #[test]
+    fn a_tunnel_that_is_gone_is_for_the_next_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        in_new_namespace(async {
+            let mut host = host(folder.path());
+            for name in ["eth1.10", "eth2"] {
+                make(&host, name).await;
+            }
+            let state = example::parse(&two_plants("eth1.10", "eth2"));
+            with_users(&mut host, &state).await;
+            assert!(host.apply(&state).await.unwrap().is_empty());
+            host.round = Round::new(3600);
+            let is_due = |host: &Host| host.observation_due().unwrap() <= Instant::now();
+            for (sign, expected) in [(Sign::Peer(Peer::default()), false), (Sign::Nothing, true)] {
+                host.take_pulse(vec![("north".parse().unwrap(), Ok(sign))], Duration::ZERO);
+                assert_eq!(is_due(&host), expected);
+            }
+        });
     }
 
     /// Requirements: C4, D2.

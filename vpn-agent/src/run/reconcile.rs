@@ -48,11 +48,13 @@ use crate::{
 /// Plants in a piece. A tunnel takes about five questions to the kernel.
 const PLANTS_IN_PIECE: usize = 32;
 /// Routes in a piece.
-const ROUTES_IN_PIECE: usize = 1024;
+const ROUTES_IN_PIECE: usize = 512;
 /// Tunnel addresses in a piece.
 const ADDRESSES_IN_PIECE: u32 = 16_384;
-/// Between two pieces.
+/// Between two pieces, at least.
 const PAUSE: Duration = Duration::from_millis(20);
+/// So many times as long as a piece takes is the pause behind it, at least.
+const REST: u32 = 9;
 
 /// Where reconciliation is.
 pub(super) struct Round {
@@ -106,9 +108,17 @@ impl Round {
         Self { part: Part::Users, from: Instant::now() + pause.unwrap_or_default(), pause }
     }
 
-    /// Goes on with this part after a pause, or waits for the next round.
-    fn go_on(&mut self, part: Option<Part>) {
-        let pause = if part.is_some() { PAUSE } else { self.pause.unwrap_or_default() };
+    /// Has a round that waits for its turn begin at once.
+    pub fn hurry(&mut self) {
+        if matches!(self.part, Part::Users) {
+            self.from = self.from.min(Instant::now());
+        }
+    }
+
+    /// Goes on with this part after a pause, or waits for the next round. `busy` is how long the last piece took.
+    fn go_on(&mut self, part: Option<Part>, busy: Duration) {
+        let rest = PAUSE.max(busy.saturating_mul(REST));
+        let pause = if part.is_some() { rest } else { rest.max(self.pause.unwrap_or_default()) };
         self.part = part.unwrap_or(Part::Users);
         self.from = Instant::now() + pause;
     }
@@ -162,8 +172,9 @@ impl Host {
     }
 
     /// Compares what was read with what shall be, and repairs what differs. True if the state has to be applied, since
-    /// an interface has another number now, or could not be repaired.
-    pub(super) async fn reconcile(&mut self, observed: Result<Observed, Error>) -> bool {
+    /// an interface has another number now, or could not be repaired. `busy` is how long the reading took.
+    pub(super) async fn reconcile(&mut self, observed: Result<Observed, Error>, busy: Duration) -> bool {
+        let started = Instant::now();
         let mut needs_apply = false;
         let part = match observed {
             Err(error) => {
@@ -195,7 +206,25 @@ impl Host {
                 None => None,
             },
         };
-        self.round.go_on(part);
+        self.round.go_on(part, busy + started.elapsed());
+        needs_apply
+    }
+
+    /// A whole round without a pause. True as for [`Self::reconcile`].
+    pub(super) async fn reconcile_at_once(&mut self) -> bool {
+        let mut needs_apply = false;
+        // Else the last change is not complete, and there is nothing to compare with.
+        if self.content.is_some() && self.users.is_some() {
+            self.round.part = Part::Users;
+            loop {
+                let started = Instant::now();
+                let observed = self.observe().await;
+                needs_apply |= self.reconcile(observed, started.elapsed()).await;
+                if matches!(self.round.part, Part::Users) {
+                    break;
+                }
+            }
+        }
         needs_apply
     }
 
@@ -416,6 +445,7 @@ mod tests {
     use crate::{
         change::Touched,
         config::Config,
+        control::Kernel,
         datapath::repair::RouteId,
         enforcement::Records,
         example,
@@ -431,7 +461,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         in_new_namespace(async {
             let (mut host, state) = gateway(folder.path()).await;
-            assert!(!round(&mut host).await);
+            assert!(!host.reconcile_at_once().await);
             assert_eq!(host.repairs, Repairs::default(), "what was just applied is as it shall be");
 
             type Change = fn(&mut Host);
@@ -479,7 +509,7 @@ mod tests {
                 change(&mut host);
                 assert_ne!(content(&host), before, "{expected}");
                 let generation = host.datapath.gateway().unwrap().unwrap().generation;
-                assert!(!round(&mut host).await, "{expected}: the state need not be applied");
+                assert!(!host.reconcile_at_once().await, "{expected}: the state need not be applied");
                 assert_eq!(content(&host), before, "{expected}");
                 let repair = host.repairs.iter().next_back().unwrap();
                 assert_eq!(repair.what, map, "{expected}");
@@ -506,7 +536,7 @@ mod tests {
             set("ipv4", "eth1.10", "forwarding", "1");
             host.datapath.detach_interface("eth2").unwrap();
             let foreign = make(&host, "wgp-77").await;
-            assert!(!round(&mut host).await);
+            assert!(!host.reconcile_at_once().await);
             assert_eq!(get("ipv4", "eth1.10", "forwarding"), "0");
             assert!(look_up(&host, "eth2").await.unwrap().program.is_some());
             assert_eq!(look_up(&host, "wgp-77").await, Some(foreign), "another kind of interface is not ours");
@@ -516,14 +546,52 @@ mod tests {
 
             let gone = look_up(&host, "eth2").await.unwrap();
             host.wireguard.delete_link(&gone).await.unwrap();
-            assert!(round(&mut host).await, "nothing may lead to a plant without an interface");
+            assert!(host.reconcile_at_once().await, "nothing may lead to a plant without an interface");
             let failed = host.apply(&state).await.unwrap();
             assert_eq!(failed.len(), 1);
             make(&host, "eth2").await;
             assert!(host.apply(&state).await.unwrap().is_empty());
-            assert!(!round(&mut host).await);
+            assert!(!host.reconcile_at_once().await);
             let last = host.repairs.iter().next_back().unwrap();
             assert!(last.made.starts_with("not repaired: this host has no interface eth2"), "{last:?}");
+        });
+    }
+
+    #[test]
+    fn a_comparison_takes_a_tenth_of_a_processor_at_most() {
+        for (part, seconds, busy, expected) in [
+            (Some(Part::Settings), 30, 0, 20),
+            (Some(Part::Settings), 30, 100, 900),
+            (None, 30, 100, 30_000),
+            (None, 1, 200, 1_800),
+        ] {
+            let (mut round, now) = (Round::new(seconds), Instant::now());
+            round.go_on(part, Duration::from_millis(busy));
+            let pause = round.from - now;
+            let expected = Duration::from_millis(expected);
+            assert!((expected..expected + Duration::from_secs(5)).contains(&pause), "{pause:?}, expected {expected:?}");
+        }
+    }
+
+    /// Requirements: G3.
+    #[test]
+    fn what_sighup_repairs_is_told_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        in_new_namespace(async {
+            let (mut host, state) = gateway(folder.path()).await;
+            // Never by itself.
+            host.round = Round::new(0);
+            let before = content(&host);
+            add_plant(&mut host);
+            remove_routes(&mut host, |_| true);
+            host.datapath.detach_interface("eth2").unwrap();
+            Kernel::forget(&mut host).await.unwrap();
+            let told: Vec<_> = host.repairs.iter().map(|repair| &*repair.what).collect();
+            assert_eq!(told, ["eth2", PLANTS, ROUTES]);
+            with_users(&mut host, &state).await;
+            host.apply(&state).await.unwrap();
+            assert_eq!(content(&host), before);
+            assert!(look_up(&host, "eth2").await.unwrap().program.is_some());
         });
     }
 
@@ -533,7 +601,7 @@ mod tests {
         in_new_namespace(async {
             let (mut host, _) = gateway(folder.path()).await;
             datapath::detach(&host.config.datapath.pin_dir, false).unwrap();
-            assert!(!round(&mut host).await);
+            assert!(!host.reconcile_at_once().await);
             assert_eq!(host.repairs, Repairs::default());
             assert_eq!(look_up(&host, "eth2").await.unwrap().program, None);
         });
@@ -553,7 +621,7 @@ mod tests {
             assert_eq!(host.observation_due(), None, "there is nothing to compare with");
             host.records = records;
             host.apply(&state).await.unwrap();
-            assert!(!round(&mut host).await);
+            assert!(!host.reconcile_at_once().await);
         });
     }
 
@@ -574,7 +642,7 @@ mod tests {
                 let Touched::Certificates(certificates) = changed.touched else { panic!("{changed:?}") };
                 host.hurry(&state, &certificates).await.unwrap();
                 assert_eq!(routes(&host), left);
-                assert!(!round(&mut host).await);
+                assert!(!host.reconcile_at_once().await);
                 assert_eq!(host.repairs, Repairs::default());
             }
             let before = content(&host);
@@ -596,20 +664,6 @@ mod tests {
         with_users(&mut host, &state).await;
         assert!(host.apply(&state).await.unwrap().is_empty());
         (host, state)
-    }
-
-    /// Whether the state has to be applied afterwards.
-    async fn round(host: &mut Host) -> bool {
-        let mut needs_apply = false;
-        host.round.go_on(None);
-        loop {
-            host.round.from = Instant::now();
-            let observed = host.observe().await;
-            needs_apply |= host.reconcile(observed).await;
-            if matches!(host.round.part, Part::Users) {
-                return needs_apply;
-            }
-        }
     }
 
     /// Everything that the agent writes into the maps, but for the generation.

@@ -9,11 +9,12 @@ use vpn_ebpf_common::names;
 
 use super::{Host, desired_users};
 use crate::{
-    addressing::Allocations, content, example, forwarding, namespace::mount_bpf, state::State, wireguard::Link,
+    addressing::Allocations, config::Config, content, example, forwarding, namespace::mount_bpf, state::State,
+    wireguard::Link,
 };
 
-/// With its files and pins in `folder`.
-pub fn host(folder: &Path) -> Host {
+/// That of a gateway with its files and pins in `folder`.
+pub fn config(folder: &Path) -> Config {
     let pins = folder.join("pins");
     if !pins.exists() {
         fs::create_dir(&pins).unwrap();
@@ -23,7 +24,12 @@ pub fn host(folder: &Path) -> Host {
     let mut config = example::config(&format!("[datapath]\n{datapath}"));
     config.datapath.pin_dir = pins;
     config.state_dir = folder.join("state");
-    Host::open(config).unwrap()
+    config
+}
+
+/// With its files and pins in `folder`.
+pub fn host(folder: &Path) -> Host {
+    Host::open(config(folder)).unwrap()
 }
 
 /// Gives the host a bridge for the users' interface, with everything on it that does not need WireGuard. Its peers are

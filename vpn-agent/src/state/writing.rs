@@ -65,7 +65,7 @@ impl State {
         let mut jobs = Vec::new();
         for (user, scopes) in &self.roles {
             for (on, roles) in scopes {
-                jobs.extend(roles.iter().map(|role| document::Job { user: text(user), role: *role, on: scope(on) }));
+                jobs.extend(roles.iter().map(|role| document::Job { user: text(user), role: *role, on: on.into() }));
             }
         }
         jobs
@@ -76,7 +76,7 @@ impl State {
         for (on, partners) in &self.cooperations {
             cooperations.extend(partners.iter().map(|(partner, until)| document::Cooperation {
                 partner: text(partner),
-                on: scope(on),
+                on: on.into(),
                 until: until.map(moment),
             }));
         }
@@ -164,10 +164,12 @@ fn certificate(id: &CertificateId, certificate: &Certificate) -> document::Certi
     }
 }
 
-fn scope(scope: &Scope) -> document::Scope {
-    match scope {
-        Scope::Plant(id) => document::Scope::Plant(text(id)),
-        Scope::Portfolio(id) => document::Scope::Portfolio(text(id)),
+impl From<&Scope> for document::Scope {
+    fn from(scope: &Scope) -> Self {
+        match scope {
+            Scope::Plant(id) => Self::Plant(text(id)),
+            Scope::Portfolio(id) => Self::Portfolio(text(id)),
+        }
     }
 }
 

@@ -263,7 +263,7 @@ impl<K: Known> Records<'_, K> {
     }
 
     /// Plants of which each may be listed once.
-    fn plants(&mut self, path: &dyn Display, ids: &[Id]) -> Vec<PlantId> {
+    pub fn plants(&mut self, path: &dyn Display, ids: &[Id]) -> Vec<PlantId> {
         let mut plants = Vec::new();
         let mut seen = BTreeSet::new();
         for (at, id) in ids.iter().enumerate() {

@@ -18,7 +18,7 @@ pub struct Package {
     pub why: &'static str,
 }
 
-const TOOLS: [Package; 17] = [
+const TOOLS: [Package; 18] = [
     Package { name: "gcc", why: "Rust links its programs with it" },
     Package { name: "libc6-dev", why: "Rust links its programs against it" },
     Package { name: "ca-certificates", why: "downloads are checked with them" },
@@ -35,6 +35,7 @@ const TOOLS: [Package; 17] = [
     Package { name: "traceroute", why: "tests look for the hops between user and device with it" },
     Package { name: "iperf3", why: "tests send as much as goes through the tunnels with it" },
     Package { name: "dropbear-bin", why: "tests have a shell at a plant, through the tunnels, with it" },
+    Package { name: "strace", why: "tests end the agent in the middle of a change with it" },
     Package { name: "nftables", why: "the benchmarks compare the gateway with rules of nft" },
 ];
 
