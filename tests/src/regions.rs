@@ -17,7 +17,7 @@ use crate::{
     steps::{Steps, equal, wait_for},
 };
 
-use scene::{BLOB, Hosts, Region, Scene};
+use scene::{BLOB, EU, Hosts, Region, Scene, US};
 use ways::{Way, Ways};
 
 mod client;
@@ -98,9 +98,14 @@ fn same_in_both(Scene { eu, us, .. }: &Scene) -> Result<Vec<String>> {
     Ok([format!("server key: {key}")].into_iter().chain(peers).chain(plants).collect())
 }
 
+/// Requirements: E4.
 fn connect(scene: &Scene) -> Result<()> {
     scene.link_sites()?;
-    scene.user.resolve(scene.eu.address)?;
+    for (plant, best) in [("south", US), ("north", EU)] {
+        wait_for("the client is led to the region that reaches its plant best", PATIENCE, || {
+            equal(plant, &*scene.lead(plant)?, best)
+        })?;
+    }
     scene.user.connect()?;
     // The first packet waits for the handshake; what follows is measured.
     wait_for("the tunnels are up", PATIENCE, || ping(scene, "north"))?;
@@ -169,7 +174,7 @@ fn fail_over(scene: &mut Scene) -> Result<Vec<String>> {
     scene.eu.gateway.kill();
     scene.eu.set_uplink("down")?;
     scene.has_failed = true;
-    scene.user.resolve(scene.us.address)?;
+    wait_for("the client is led to the region that is left", PATIENCE, || equal("region", &*scene.lead("north")?, US))?;
     let took = scene.user.retry(device, PATIENCE)?;
     let (well, first) = download.end()?;
     ensure!(!well, "the download was over before the region failed");
@@ -220,7 +225,7 @@ fn come_back(scene: &mut Scene) -> Result<()> {
     scene.eu.gateway.start_collector()?;
     scene.eu.set_uplink("up")?;
     scene.has_failed = false;
-    scene.user.resolve(scene.eu.address)?;
+    wait_for("the client is led back", PATIENCE, || equal("region", &*scene.lead("north")?, EU))?;
     scene.user.disconnect()?;
     scene.user.connect()?;
     wait_for("the region that came back refuses north, and says so", PATIENCE, || {

@@ -176,6 +176,10 @@ impl Scene {
         let shown = shown.context("not in the status")?;
         let shown = format!("{} {}", shown["uplink"].as_str().unwrap_or(""), shown["state"].as_str().unwrap_or(""));
         ensure!(shown == seen, "the status says {shown}, the file {seen}");
+        let routes: Value = serde_json::from_str(&self.gateway.agent(&["routes", "--user", "user-a", "--json"])?)?;
+        let mut routes = routes["routes"].as_array().context("routes")?.iter();
+        let route = routes.find(|route| route["plant"] == plant).context("not in the overview")?;
+        ensure!(route["link"] == uplink.state.label(), "the overview says {}, the file {seen}", route["link"]);
         Ok(seen)
     }
 
