@@ -40,6 +40,19 @@ const PLAIN_TCP: [(&str, &str); 5] = [
     ("net.ipv4.tcp_reordering", "300"),
 ];
 
+/// Bytes that wait for a user's program at most. `curl` keeps to a rate by taking nothing for a while; with the buffers of
+/// a fast line, megabytes would come at once then: all of a download that is meant to break off, and more than an emulated
+/// machine can do beside something else.
+const BUFFER: u32 = 65_536;
+
+/// Has what a slow program does not take wait at the sender.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn keep_buffers_small(host: &Namespace) -> Result<()> {
+    host.set("net.ipv4.tcp_rmem", &format!("4096 {BUFFER} {BUFFER}"))
+}
+
 /// A host outside the gateway, with its own WireGuard key.
 #[derive(Debug)]
 pub struct Peer {

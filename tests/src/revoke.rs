@@ -23,7 +23,7 @@ use crate::{
     capture::Capture,
     device::HTTP_PORT,
     gateway::{self, Clickhouse, Gateway, Host, StateSource},
-    lab::{DEVICE, Peer, Plant, SUBNET, write_key},
+    lab::{self, DEVICE, Peer, Plant, SUBNET, write_key},
     namespace::run,
     steps::{Steps, equal, wait_for},
 };
@@ -51,9 +51,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ARCHIVE: u64 = 1 << 30;
 /// What each of them takes in a second.
 const RATE: &str = "100k";
-/// Bytes that wait for a user's program at most. `curl` keeps to its rate by taking nothing for a while; with the buffers
-/// of a fast line, megabytes would come at once then, and take the machine's processors for seconds.
-const BUFFER: u32 = 65_536;
 
 /// What the shells on the device run: see [`tick`].
 const COMMAND: &str = "/sbin/guest tick";
@@ -136,7 +133,7 @@ impl Scene {
         let hosts = steps.step(&title, || {
             let users = [Peer::connect("user-a", 1, folder)?, Peer::connect("user-b", 2, folder)?];
             for user in &users {
-                user.namespace.set("net.ipv4.tcp_rmem", &format!("4096 {BUFFER} {BUFFER}"))?;
+                lab::keep_buffers_small(&user.namespace)?;
             }
             let plant = Plant::build("north", "north-lan", 11, &[], (0, ARCHIVE), folder)?;
             let ssh = Server::start(&plant.lan, DEVICE, folder)?;

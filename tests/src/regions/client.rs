@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    lab::{PATIENCE, connect, make_tcp_plain},
+    lab::{PATIENCE, connect, keep_buffers_small, make_tcp_plain},
     namespace::Namespace,
     steps::wait_for,
     wg_quick,
@@ -48,6 +48,7 @@ impl Applicant {
     pub fn new(name: &'static str, link: u8, folder: &Path) -> Result<Self> {
         let namespace = connect(name, link)?;
         make_tcp_plain(&namespace)?;
+        keep_buffers_small(&namespace)?;
         let key = folder.join("user.key");
         let public_key = namespace.run(&format!("vpn-agent profile new --key {}", key.display()))?;
         let public_key = public_key.lines().next().context("no public key")?.to_owned();
