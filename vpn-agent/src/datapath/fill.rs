@@ -110,11 +110,10 @@ impl Datapath {
     /// Adds and changes peers.
     fn set_peers(&mut self, wanted: &BTreeMap<u32, Peer>) -> Result<usize, Error> {
         self.check_count(wanted.len())?;
-        let table = &self.table;
         let mut count = 0;
         for (number, peer) in wanted {
-            if table.get(*number) != Some(*peer) {
-                if !table.set(*number, *peer) {
+            if self.table.get(*number) != Some(*peer) {
+                if !self.set_peer(*number, *peer) {
                     return Err(Error::NoPlace { number: *number });
                 }
                 count += 1;

@@ -18,10 +18,11 @@ use aya::{
     pin::PinError,
     programs::{ProgramError, SchedClassifier, links::LinkError},
 };
-use vpn_ebpf_common::{LAYOUT, names};
+use vpn_ebpf_common::{LAYOUT, names, peer::Peer};
 
 pub mod fill;
 mod guard;
+mod holders;
 pub mod hook;
 mod link;
 mod loading;
@@ -41,7 +42,7 @@ pub use self::{
     guard::pinned_guard,
     shape::{SERVICES_MAX, Sizes},
 };
-use self::{hook::Hook, peers::PeerTable, sets::Sets};
+use self::{holders::Holders, hook::Hook, peers::PeerTable, sets::Sets};
 use crate::interface::{of_pin, pin_name};
 
 /// The object that `build.rs` made.
@@ -59,6 +60,8 @@ pub struct Datapath {
     peers_max: u32,
     /// PEERS.
     table: PeerTable,
+    /// What this process has written there, or found when it began.
+    holders: Holders,
     /// What is known of ROUTES; `None` if it has to be read.
     sets: Option<Sets>,
     /// Sets that a peer has left, of which it was not looked yet whether others have them.
@@ -229,11 +232,13 @@ impl Datapath {
         }
         guard::load(&mut ebpf)?;
         let table = peers::of(peers_array(&ebpf), true)?;
-        let datapath = Self { ebpf, links, peers_max: sizes.peers_max, table, sets: None, left: BTreeSet::new() };
+        let holders = Holders::found(&table.entries());
+        let (peers_max, left) = (sizes.peers_max, BTreeSet::new());
+        let mut datapath = Self { ebpf, links, peers_max, table, holders, sets: None, left };
         if let Some((pin, peers)) = resized {
             for (number, peer) in peers {
                 // Who has no place any more is no peer any more.
-                let _ = datapath.table.set(number, peer);
+                let _ = datapath.set_peer(number, peer);
             }
             // Interfaces go on with programs that look into the old array until they get the new ones, within one apply.
             peers::replace_pin(peers_array(&datapath.ebpf), &pin)?;
@@ -300,10 +305,20 @@ impl Datapath {
         classifier(&mut self.ebpf, name)
     }
 
-    /// PEERS, to be written.
+    /// PEERS, past what this process knows of it.
     #[must_use]
     pub const fn peer_table(&self) -> &PeerTable {
         &self.table
+    }
+
+    /// As [`PeerTable::set`].
+    #[must_use]
+    fn set_peer(&mut self, number: u32, peer: Peer) -> bool {
+        let is_set = self.table.set(number, peer);
+        if is_set {
+            self.holders.note(number, peer);
+        }
+        is_set
     }
 
     fn map(&self, name: &'static str) -> &Map {

@@ -56,7 +56,7 @@ impl Datapath {
         let mut written = Written::default();
         if part.peers.keys().any(|number| self.table.get(*number).is_none()) {
             let new = part.peers.keys().filter(|number| self.table.get(**number).is_none()).count();
-            self.check_count(self.table.used() + new)?;
+            self.check_count(self.holders.count() + new)?;
         }
         for (set, routes) in &part.route_sets {
             written.set += self.write_set(*set, routes, || part.route_sets.keys().copied().collect())?;
@@ -66,13 +66,13 @@ impl Datapath {
             if has == Some(*peer) {
                 continue;
             }
-            if !self.table.set(*number, *peer) {
+            if !self.set_peer(*number, *peer) {
                 return Err(Error::NoPlace { number: *number });
             }
             written.set += 1;
             self.left.extend(has.map(|has| has.route_set));
         }
-        let unused = self.table.unused_of(std::mem::take(&mut self.left));
+        let unused = self.holders.unused_of(std::mem::take(&mut self.left));
         Ok(PartWritten { written, retired: self.sets_mut()?.retire(&unused) })
     }
 

@@ -2,7 +2,7 @@
 //! half of the old one and half of the new one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     ffi::c_void,
     fs, io,
     ops::Range,
@@ -74,41 +74,15 @@ impl PeerTable {
     /// Those with these host numbers.
     #[must_use]
     pub fn range(&self, numbers: Range<u32>) -> BTreeMap<u32, Peer> {
-        numbers.filter_map(|number| Some((number, self.get(number)?))).collect()
+        let words = self.words().iter().take(numbers.end as usize).skip(numbers.start as usize);
+        let peers = numbers.zip(words).map(|(number, word)| (number, Peer::from_word(word.load(Ordering::Relaxed))));
+        peers.filter(|(_, peer)| *peer != Peer::NOBODY).collect()
     }
 
     /// How many host numbers there are.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count as u32
-    }
-
-    /// How many host numbers are somebody's.
-    #[must_use]
-    pub fn used(&self) -> usize {
-        (0..self.count as u32).filter(|number| self.get(*number).is_some()).count()
-    }
-
-    /// The route sets that somebody has.
-    #[must_use]
-    pub fn route_sets(&self) -> BTreeSet<u32> {
-        let mut sets: Vec<_> = self.in_use().collect();
-        sets.sort_unstable();
-        sets.dedup();
-        sets.into_iter().collect()
-    }
-
-    /// Those of `sets` that nobody has.
-    #[must_use]
-    pub fn unused_of(&self, mut sets: BTreeSet<u32>) -> BTreeSet<u32> {
-        for set in self.in_use() {
-            sets.remove(&set);
-        }
-        sets
-    }
-
-    fn in_use(&self) -> impl Iterator<Item = u32> {
-        (0..self.count as u32).filter_map(|number| Some(self.get(number)?.route_set))
     }
 
     fn words(&self) -> &[AtomicU64] {

@@ -113,13 +113,12 @@ impl Datapath {
     /// # Errors
     /// [`Error::NoPlace`].
     pub fn repair_peers(&mut self, set: &[(u32, Peer)], remove: &[u32]) -> Result<(), Error> {
-        let table = self.peer_table();
         for number in remove {
             // The number was read from the table.
-            let _ = table.set(*number, Peer::NOBODY);
+            let _ = self.set_peer(*number, Peer::NOBODY);
         }
         for (number, peer) in set {
-            if !table.set(*number, *peer) {
+            if !self.set_peer(*number, *peer) {
                 return Err(Error::NoPlace { number: *number });
             }
         }

@@ -67,7 +67,7 @@ impl Datapath {
 
     /// Removes what no peer has and is not in `keep`, for the room that it takes.
     pub(super) fn make_room(&mut self, mut keep: BTreeSet<u32>) -> Result<(), Error> {
-        keep.append(&mut self.table.route_sets());
+        keep.append(&mut self.holders.route_sets());
         self.sets_mut()?.retire_all_but(&keep);
         self.remove_resting_routes(usize::MAX)?;
         Ok(())

@@ -55,7 +55,6 @@ impl Datapath {
     ) -> Result<Withdrawn, Error> {
         let mut withdrawn = Withdrawn::default();
         let mut changing = BTreeMap::new();
-        let table = &self.table;
         for (number, has) in has {
             match shall.get(&number) {
                 Some(shall) if shall.id == has.id => {
@@ -65,7 +64,7 @@ impl Datapath {
                 }
                 // An id of another certificate would put its packets under a wrong name.
                 _ => {
-                    withdrawn.removed += usize::from(table.set(number, Peer::NOBODY));
+                    withdrawn.removed += usize::from(self.set_peer(number, Peer::NOBODY));
                     self.left.insert(has.route_set);
                 }
             }
@@ -93,7 +92,7 @@ impl Datapath {
             };
             for (number, peer) in peers {
                 // The number was read from the table.
-                let _ = self.table.set(number, Peer { route_set: set, ..peer });
+                let _ = self.set_peer(number, Peer { route_set: set, ..peer });
                 self.left.insert(peer.route_set);
                 if set == NO_ROUTES {
                     withdrawn.cut_off.push(peer.id);
