@@ -50,7 +50,7 @@ const PLANTS_IN_PIECE: usize = 32;
 /// Routes in a piece.
 const ROUTES_IN_PIECE: usize = 512;
 /// Tunnel addresses in a piece.
-const ADDRESSES_IN_PIECE: u32 = 16_384;
+const ADDRESSES_IN_PIECE: u32 = 4_096;
 /// Between two pieces, at least.
 const PAUSE: Duration = Duration::from_millis(20);
 /// So many times as long as a piece takes is the pause behind it, at least.
