@@ -42,7 +42,7 @@ use vpn_tests::{
 };
 
 /// How often the priority changes.
-const FLIPS: usize = 1_000;
+const FLIPS: usize = 4_000;
 /// For how long it stays, at most.
 const STAY: Duration = Duration::from_micros(1_500);
 

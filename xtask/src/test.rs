@@ -38,8 +38,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     checks.run("documentation", workspace::cargo().args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"));
     checks.step("requirements", requirements::check);
-    // Tests start the programs, and put them into virtual machines; testing alone does not build them.
-    checks.run("build", workspace::cargo().arg("build"));
+    // Tests start the programs, and put them into virtual machines; testing alone does not build them. Without what tests
+    // need, some libraries would have other features, and be built twice.
+    checks.run("build", workspace::cargo().args(["build", "--all-targets"]));
     let mut tally = Tally::default();
     let skipped = SkippedFile::new()?;
     let mut test = workspace::cargo();
