@@ -32,6 +32,11 @@ pub const FLOOR_USERS: &str = "floor_users";
 /// The look-ups that a packet from a plant cannot avoid.
 pub const FLOOR_PLANT: &str = "floor_plant";
 
+/// Work that needs no memory.
+pub const WORK: &str = "work";
+/// [`FLOOR_USERS`], and [`WORK`] behind it.
+pub const FLOOR_AND_WORK: &str = "floor_and_work";
+
 /// Bytes of Ethernet header in front of the packets.
 const ETHERNET: usize = 14;
 
@@ -51,7 +56,6 @@ unsafe impl Pod for Slot {}
 struct Cursor {
     at: u64,
     count: u64,
-    fence: u64,
 }
 
 // SAFETY: as above.
@@ -75,7 +79,7 @@ impl Driver {
             loader.map_pin_path(name, maps.join(name));
         }
         let mut ebpf = loader.load(OBJECT).context("load the benchmarks' programs")?;
-        for name in ["next", NOTHING, CLOCK, FLOOR_USERS, FLOOR_PLANT] {
+        for name in ["next", NOTHING, CLOCK, FLOOR_USERS, FLOOR_PLANT, WORK, FLOOR_AND_WORK] {
             classifier(&mut ebpf, name)?.load().with_context(|| format!("load `{name}`"))?;
         }
         Ok(Self { ebpf, frame: Vec::new() })
@@ -93,7 +97,7 @@ impl Driver {
             packets.set(at as u32, slot, 0)?;
         }
         let mut cursor = Array::<_, Cursor>::try_from(self.ebpf.map_mut("CURSOR").context("CURSOR")?)?;
-        Ok(cursor.set(0, Cursor { at: 0, count, fence: 0 }, 0)?)
+        Ok(cursor.set(0, Cursor { at: 0, count }, 0)?)
     }
 
     /// Runs one of the benchmarks' own programs on the next `count` packets. Gives nanoseconds a packet.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    driver::{CLOCK, FLOOR_PLANT, FLOOR_USERS, NOTHING},
+    driver::{CLOCK, FLOOR_AND_WORK, FLOOR_PLANT, FLOOR_USERS, NOTHING, WORK},
     random::Random,
     report::{Figure, Report},
     rounds::{Effort, median},
@@ -44,6 +44,10 @@ pub fn measure(report: &Report, scene: &mut Scene, size: &str, flows: u32, effor
                 _ => format!("{}.established.{size}{variant}", program.name()),
             };
             report.add(&Figure::new(name, ours, "ns").against(bare));
+            if (program, variant) == (Program::Users, "") {
+                let (added, alone) = work(scene, flows, effort)?;
+                report.add(&Figure::new(format!("driver.work.{size}"), added, "ns").against(alone));
+            }
         }
         scene.close(&conversations)?;
     }
@@ -65,11 +69,29 @@ pub fn measure_clock(report: &Report, scene: &mut Scene, effort: Effort) -> Resu
     Ok(())
 }
 
+/// Nanoseconds that work without memory adds to the bare look-ups, and that it takes alone. The two differ where the
+/// processor does not do one packet after the other, and then no other figure tells what a packet costs.
+fn work(scene: &mut Scene, flows: u32, effort: Effort) -> Result<(f64, f64)> {
+    let count = packets(flows, effort);
+    let (mut added, mut alone) = (Vec::new(), Vec::new());
+    for _ in 0..effort.rounds() {
+        let driver = scene.driver.run_own(NOTHING, count)?;
+        alone.push(scene.driver.run_own(WORK, count)? - driver);
+        let bare = scene.driver.run_own(FLOOR_USERS, count)?;
+        added.push(scene.driver.run_own(FLOOR_AND_WORK, count)? - bare);
+    }
+    Ok((median(added), median(alone)))
+}
+
+/// How many packets make a round. A round of few flows visits them again and again.
+fn packets(flows: u32, effort: Effort) -> u32 {
+    let most = effort.part(PACKETS);
+    if flows < most { most / flows * flows } else { most }
+}
+
 /// Nanoseconds a packet of the bare look-ups and of the program.
 fn compare(scene: &mut Scene, program: Program, floor: &str, flows: u32, effort: Effort) -> Result<(f64, f64)> {
-    // A round of few flows visits them again and again.
-    let most = effort.part(PACKETS);
-    let count = if flows < most { most / flows * flows } else { most };
+    let count = packets(flows, effort);
     let (mut bares, mut ours) = (Vec::new(), Vec::new());
     for round in 0..=effort.rounds() {
         let driver = scene.driver.run_own(NOTHING, count)?;

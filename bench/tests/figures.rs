@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// What a run without a virtual machine prints at least.
-const FIGURES: [&str; 28] = [
+const FIGURES: [&str; 29] = [
     "users.instructions",
     "users.verified",
     "plant.instructions",
@@ -17,6 +17,7 @@ const FIGURES: [&str; 28] = [
     "plant.established.100k",
     "plant.established.1m",
     "maps.floor.1m",
+    "driver.work.1m",
     "maps.floor.1m.plant",
     "flow.new",
     "flow.bytes",

@@ -12,20 +12,15 @@
     reason = "map methods take references only from the next release of the library on"
 )]
 #![expect(missing_docs, reason = "the functions that the classifier macro generates")]
-#![feature(core_intrinsics)]
-#![allow(internal_features, reason = "atomic addition exists for this target as an intrinsic only")]
 
 mod slot;
 
-use core::{
-    intrinsics::{AtomicOrdering, atomic_xadd},
-    ptr::addr_of,
-};
+use core::ptr::addr_of;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, TC_ACT_SHOT},
     btf_maps::{Array, HashMap, ProgramArray},
-    helpers::{bpf_ktime_get_boot_ns, bpf_redirect},
+    helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_redirect},
     macros::{btf_map, classifier},
     programs::TcContext,
 };
@@ -50,8 +45,6 @@ struct Cursor {
     at: u64,
     /// Number of packets.
     count: u64,
-    /// Added to for the sake of the instruction.
-    fence: u64,
 }
 
 #[btf_map]
@@ -87,7 +80,7 @@ pub fn next(ctx: TcContext) -> i32 {
     // SAFETY: both are live map values, which only this program and what it jumps to use.
     unsafe {
         // What the last program still had to wait for counts as its time.
-        fence(cursor);
+        settle();
         let at = (*cursor).at;
         (*cursor).at = if at + 1 < (*cursor).count { at + 1 } else { 0 };
         let Some(slot) = PACKETS.get(at as u32) else { return -1 };
@@ -96,7 +89,7 @@ pub fn next(ctx: TcContext) -> i32 {
         }
         copy(&slot.keys, keys);
         // The headers are in memory, and nothing of this program reaches into the next.
-        fence(cursor);
+        settle();
         MEASURED.tail_call(&ctx, 0);
     }
     -1
@@ -106,6 +99,21 @@ pub fn next(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn nothing(_: TcContext) -> i32 {
     TC_ACT_SHOT
+}
+
+/// Work that needs no memory.
+#[classifier]
+pub fn work(_: TcContext) -> i32 {
+    work_hard()
+}
+
+/// The look-ups of [`floor_users`], and [`work`] behind them.
+#[classifier]
+pub fn floor_and_work(_: TcContext) -> i32 {
+    match look_up_flow() {
+        TC_ACT_SHOT => work_hard(),
+        failed => failed,
+    }
 }
 
 /// The clock of flows, read once.
@@ -158,6 +166,18 @@ fn look_up_flow() -> i32 {
     TC_ACT_SHOT
 }
 
+/// Multiplications, each of which waits for the last one. The input is the kernel's, so that all of them are made.
+#[inline(always)]
+fn work_hard() -> i32 {
+    // SAFETY: the helper takes nothing and only reads a variable.
+    let mut number = unsafe { bpf_jiffies64() };
+    for _ in 0..120 {
+        number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (number >> 7);
+    }
+    // One in 2^64, so that the result is needed.
+    if number == 1 { -1 } else { TC_ACT_SHOT }
+}
+
 /// Word by word: of an assignment the compiler makes a loop over bytes.
 ///
 /// # Safety
@@ -171,14 +191,14 @@ unsafe fn copy(from: &Keys, to: *mut Keys) {
     }
 }
 
-/// Waits for all that was begun: this instruction does so on x86.
-///
-/// # Safety
-/// `cursor` must point to a live map value.
+/// Waits for all that was begun, and has nothing begin before: on x86 the kernel reads the time-stamp counter in order
+/// (`rdtsc_ordered`, with LFENCE or RDTSCP). Behind a locked addition the processor goes on with the next
+/// packet's look-ups while those of the last one are under way, as far as it can see ahead: what is measured then seems
+/// the cheaper the shorter it is.
 #[inline(always)]
-unsafe fn fence(cursor: *mut Cursor) {
-    // SAFETY: the caller's promise; the field is aligned to 8 bytes.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*cursor).fence, 1) };
+fn settle() {
+    // SAFETY: the helper takes nothing and only reads the clock.
+    unsafe { bpf_ktime_get_ns() };
 }
 
 #[cfg(not(test))]
