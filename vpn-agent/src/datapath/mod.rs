@@ -305,7 +305,7 @@ impl Datapath {
         classifier(&mut self.ebpf, name)
     }
 
-    /// PEERS, past what this process knows of it.
+    /// PEERS itself. What is written through it is taken for a change that something else has made.
     #[must_use]
     pub const fn peer_table(&self) -> &PeerTable {
         &self.table
