@@ -112,12 +112,7 @@ impl Datapath {
         self.check_count(wanted.len())?;
         let mut count = 0;
         for (number, peer) in wanted {
-            if self.table.get(*number) != Some(*peer) {
-                if !self.set_peer(*number, *peer) {
-                    return Err(Error::NoPlace { number: *number });
-                }
-                count += 1;
-            }
+            count += usize::from(self.give(*number, *peer)?);
         }
         Ok(count)
     }

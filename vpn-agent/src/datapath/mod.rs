@@ -321,6 +321,19 @@ impl Datapath {
         is_set
     }
 
+    /// Makes a host number this peer's. False if it was before.
+    ///
+    /// # Errors
+    /// [`Error::NoPlace`].
+    fn give(&mut self, number: u32, peer: Peer) -> Result<bool, Error> {
+        if self.table.get(number) == Some(peer) {
+            // Something else may have written it.
+            self.holders.note(number, peer);
+            return Ok(false);
+        }
+        if self.set_peer(number, peer) { Ok(true) } else { Err(Error::NoPlace { number }) }
+    }
+
     fn map(&self, name: &'static str) -> &Map {
         self.ebpf.map(name).expect("the object has the maps that it was built with")
     }

@@ -63,14 +63,10 @@ impl Datapath {
         }
         for (number, peer) in &part.peers {
             let has = self.table.get(*number);
-            if has == Some(*peer) {
-                continue;
+            if self.give(*number, *peer)? {
+                written.set += 1;
+                self.left.extend(has.map(|has| has.route_set));
             }
-            if !self.set_peer(*number, *peer) {
-                return Err(Error::NoPlace { number: *number });
-            }
-            written.set += 1;
-            self.left.extend(has.map(|has| has.route_set));
         }
         let unused = self.holders.unused_of(std::mem::take(&mut self.left));
         Ok(PartWritten { written, retired: self.sets_mut()?.retire(&unused) })
@@ -82,5 +78,53 @@ impl Datapath {
         self.remove::<_, Usage>(names::USAGE, ids)?;
         self.remove::<_, u64>(names::RELEASED, ids)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use vpn_ebpf_common::{Address, Prefix, route::Route};
+
+    use super::*;
+    use crate::datapath::{Sizes, read::Maps as _};
+
+    /// What something else has written is counted like the rest once it is what was wanted.
+    ///
+    /// Requirements: C5.
+    #[test]
+    fn a_set_that_a_stranger_gave_somebody_stays_while_they_have_it() {
+        let sizes =
+            Sizes { flows_max: 1024, closed_max: 64, denials_max: 64, events_bytes: 65_536, ..Sizes::default() };
+        let mut datapath = match Datapath::for_test_runs(None, &sizes) {
+            Ok(datapath) => datapath,
+            Err(error) => return eprintln!("skipped: {error}"),
+        };
+        let peer = |number, route_set| (number, Peer { id: number, route_set });
+        let part = |peers: &[(u32, Peer)], gone: &[u32]| Part {
+            route_sets: peers.iter().map(|(_, peer)| (peer.route_set, routes())).collect(),
+            peers: peers.iter().copied().collect(),
+            gone: gone.iter().copied().collect(),
+        };
+        assert_eq!(apply(&mut datapath, &part(&[peer(2, 7), peer(3, 8)], &[])), BTreeSet::from([7, 8]));
+        let (number, moved) = peer(3, 7);
+        assert!(datapath.peer_table().set(number, moved));
+        apply(&mut datapath, &part(&[peer(3, 7)], &[]));
+        assert!(apply(&mut datapath, &part(&[], &[2])).contains(&7), "the other one still has it");
+    }
+
+    /// Gives the sets that have routes afterwards.
+    fn apply(datapath: &mut Datapath, part: &Part) -> BTreeSet<u32> {
+        datapath.withdraw_part(part, || Ok::<_, Error>(())).unwrap();
+        datapath.put_part(part).unwrap();
+        datapath.remove_resting_routes(usize::MAX).unwrap();
+        datapath.routes().unwrap().into_keys().map(|(set, ..)| set).collect()
+    }
+
+    fn routes() -> Arc<RouteSet> {
+        let (address, bits) = (Address::from(Ipv4Addr::new(10, 1, 2, 0)), 96 + 24);
+        let route = Route { plant: 1, id: 1, egress: 1, real: Prefix::new(address, bits), twin: address };
+        Arc::new(RouteSet::from_iter([((address, bits), route)]))
     }
 }

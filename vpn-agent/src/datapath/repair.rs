@@ -118,9 +118,7 @@ impl Datapath {
             let _ = self.set_peer(*number, Peer::NOBODY);
         }
         for (number, peer) in set {
-            if !self.set_peer(*number, *peer) {
-                return Err(Error::NoPlace { number: *number });
-            }
+            self.give(*number, *peer)?;
         }
         Ok(())
     }
@@ -244,36 +242,6 @@ mod tests {
         datapath.remove_resting_routes(2).unwrap();
         assert_eq!(datapath.strange_routes(None, 1000).unwrap().0, Routes::new());
         assert_eq!(amiss(&datapath, 1000), Routes::new());
-    }
-
-    #[test]
-    #[ignore = "it measures, and tests nothing; run it by its name"]
-    fn what_a_look_at_a_million_routes_costs() {
-        let sizes = Sizes { routes_max: 1_100_000, flows_max: 1024, closed_max: 64, ..Sizes::default() };
-        let mut datapath = Datapath::for_test_runs(None, &sizes).unwrap();
-        for set in 1..=1000_u32 {
-            let routes = (0..1000_u32).map(|at| {
-                let [_, b, c, d] = (at << 8).to_be_bytes();
-                let ((_, address, bits), route) = route(set, [10, b, c, d], 24, at);
-                ((address, bits), route)
-            });
-            datapath.write_set(set, &Arc::new(routes.collect::<RouteSet>()), BTreeSet::new).unwrap();
-        }
-        let start = std::time::Instant::now();
-        assert!(amiss(&datapath, 512).is_empty());
-        let wanted = start.elapsed();
-        let (start, mut after, mut longest) = (std::time::Instant::now(), None, std::time::Duration::ZERO);
-        loop {
-            let piece = std::time::Instant::now();
-            let (strange, next) = datapath.strange_routes(after.as_ref(), 512).unwrap();
-            longest = longest.max(piece.elapsed());
-            assert!(strange.is_empty());
-            after = next;
-            if after.is_none() {
-                break;
-            }
-        }
-        println!("wanted: {wanted:?}, found: {:?}, the longest piece: {longest:?}", start.elapsed());
     }
 
     fn amiss(datapath: &Datapath, most: usize) -> Routes {
