@@ -43,16 +43,17 @@ impl FlowKey {
     #[inline(always)]
     #[must_use]
     pub const fn tag(&self) -> u32 {
-        /// The multiplier of 32-bit FNV-1a: odd, so no step loses a bit.
-        const PRIME: u32 = 0x0100_0193;
-        let [a, b, c, d] = self.addressed.0;
-        let ports = (self.user_port as u32) << 16 | self.device_port as u32;
-        let tag = (a ^ 0x811c_9dc5).wrapping_mul(PRIME) ^ b;
-        let tag = tag.wrapping_mul(PRIME) ^ c;
-        let tag = tag.wrapping_mul(PRIME) ^ d;
-        let tag = tag.wrapping_mul(PRIME) ^ ports.rotate_left(7);
-        let tag = tag.wrapping_mul(PRIME) ^ self.peer.rotate_left(19);
-        tag.wrapping_mul(PRIME) ^ self.protocol as u32
+        /// Odd, so that keys which differ in one word never agree.
+        const FACTORS: [u32; 7] =
+            [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f, 0x1656_67b1, 0x2545_f491, 0xd6e8_feb9];
+        let words = core::ptr::from_ref(self).cast::<u32>();
+        let (mut tag, mut at) = (0_u32, 0);
+        while at < FACTORS.len() {
+            // SAFETY: the type is `repr(C)` and consists of seven words' worth of integers, without padding, aligned to one.
+            tag = tag.wrapping_add(unsafe { *words.add(at) }.wrapping_mul(FACTORS[at]));
+            at += 1;
+        }
+        tag
     }
 }
 

@@ -39,17 +39,32 @@ impl Prefix {
         (a0 & !m0) ^ b0 | (a1 & !m1) ^ b1 | (a2 & !m2) ^ b2 | (a3 & !m3) ^ b3 == 0
     }
 
-    /// Which address of the prefix it is, counted from its first one; none if it is outside, or beyond 2³².
+    /// Which address of the prefix it is, counted from its first one; none if it is outside, or beyond 2³². Both are of
+    /// this [`family`](Address::family).
     #[inline(always)]
     #[must_use]
-    pub const fn host_number(&self, address: &Address) -> Option<u32> {
+    pub const fn host_number(&self, family: usize, address: &Address) -> Option<u32> {
         let [m0, m1, m2, m3] = self.host_mask.0;
+        if family == 0 {
+            let word = address.v4_word();
+            return if word & !m3 == self.base.v4_word() { Some(u32::from_be(word & m3)) } else { None };
+        }
         let [a0, a1, a2, a3] = address.0;
         if self.contains(address) && (a0 & m0) | (a1 & m1) | (a2 & m2) == 0 {
             Some(u32::from_be(a3 & m3))
         } else {
             None
         }
+    }
+
+    /// As [`Prefix::translate`], where both are of this [`family`](Address::family).
+    #[inline(always)]
+    #[must_use]
+    pub const fn translate_in(&self, family: usize, address: &Address) -> Address {
+        if family == 0 {
+            return Address::from_v4_word(self.base.v4_word() | address.v4_word() & self.host_mask.v4_word());
+        }
+        self.translate(address)
     }
 
     /// The address with the same host bits in this prefix.
@@ -93,10 +108,10 @@ mod tests {
     fn an_address_has_one_number_in_both_families() {
         let v4 = Prefix::new(Ipv4Addr::new(100, 64, 0, 0).into(), 96 + 16);
         let v6 = Prefix::new(Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 0).into(), 64);
-        assert_eq!(v4.host_number(&Ipv4Addr::new(100, 64, 1, 5).into()), Some(0x105));
-        assert_eq!(v6.host_number(&Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 0x105).into()), Some(0x105));
-        assert_eq!(v4.host_number(&Ipv4Addr::new(100, 65, 1, 5).into()), None, "outside");
-        assert_eq!(v6.host_number(&Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 1, 0, 0x105).into()), None, "beyond 2³²");
+        assert_eq!(v4.host_number(0, &Ipv4Addr::new(100, 64, 1, 5).into()), Some(0x105));
+        assert_eq!(v6.host_number(1, &Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 0x105).into()), Some(0x105));
+        assert_eq!(v4.host_number(0, &Ipv4Addr::new(100, 65, 1, 5).into()), None, "outside");
+        assert_eq!(v6.host_number(1, &Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 1, 0, 0x105).into()), None, "beyond 2³²");
     }
 
     proptest! {
@@ -106,7 +121,7 @@ mod tests {
             let prefix = Prefix::new(Ipv6Addr::from_bits(base).into(), length);
             let address = if inside { base & !hosts | u128::from(host) & hosts } else { base ^ u128::from(host) };
             let expected = if address & !hosts == base & !hosts { u32::try_from(address & hosts).ok() } else { None };
-            prop_assert_eq!(prefix.host_number(&Ipv6Addr::from_bits(address).into()), expected);
+            prop_assert_eq!(prefix.host_number(1, &Ipv6Addr::from_bits(address).into()), expected);
         }
 
         /// Requirements: C1.
@@ -123,6 +138,18 @@ mod tests {
             // There and back through any other prefix of the same length.
             let other = Prefix::new(Ipv6Addr::from_bits(other).into(), length);
             prop_assert_eq!(prefix.translate(&other.translate(&translated)), translated);
+        }
+
+        /// Requirements: C1.
+        #[test]
+        fn ipv4_goes_the_same_way_in_fewer_steps(base: u32, address: u32, near: bool, length in 0..=32_u32) {
+            let prefix = Prefix::new(Ipv4Addr::from_bits(base).into(), 96 + length);
+            let hosts = u32::MAX.checked_shr(length).unwrap_or(0);
+            let address = Ipv4Addr::from_bits(if near { base & !hosts | address & hosts } else { address }).into();
+            prop_assert_eq!(prefix.host_number(0, &address), prefix.host_number(1, &address));
+            prop_assert_eq!(prefix.host_number(0, &address).is_some(), prefix.contains(&address));
+            prop_assert_eq!(prefix.translate_in(0, &address), prefix.translate(&address));
+            prop_assert_eq!(prefix.translate_in(1, &address), prefix.translate(&address));
         }
     }
 }

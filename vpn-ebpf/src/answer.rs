@@ -11,6 +11,7 @@ use vpn_ebpf_common::{
 use crate::{
     exit::Hop,
     frame::{ETHERNET, Frame, SUMMED},
+    header::Addressed as _,
     limits::Account,
     packet::{Packet, Part},
     plant::Reply,
@@ -187,8 +188,7 @@ fn write(frame: &mut Frame, question: &Question<'_>, answer: &Answer) -> Result<
         ip.payload_len = length.to_be_bytes();
         ip.next_hdr = protocol::ICMPV6;
         ip.hop_limit = TTL;
-        ip.src_addr = from.bytes();
-        ip.dst_addr = packet.source.bytes();
+        ip.set_addresses(&from, &packet.source);
         *frame.header_mut::<[u8; HEADER]>(Ipv6Hdr::LEN)? = header(message.and(pseudo).apply(u16::MAX));
     }
     Ok(())

@@ -26,7 +26,7 @@ pub fn record(attempt: &Attempt<'_>, verdict: Verdict) {
         addressed: packet.destination,
         peer: attempt.peer.id,
         window: window(now),
-        port: packet.destination_port,
+        port: packet.destination_port(),
         protocol: packet.protocol,
         verdict: verdict as u8,
     };

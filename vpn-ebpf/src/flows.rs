@@ -33,7 +33,12 @@ pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> bool {
     flow.expires_ns = now + gateway.idle.of(packet.protocol, flow.tcp_user, 0);
     flow.tcp_plant = 0;
     flow.to_plant = packet.traffic;
-    flow.to_user = Traffic { packets: 0, bytes: 0 };
+    // Volatile, because the compiler calls a loop over bytes to zero fields that lie side by side.
+    // SAFETY: plain words of a flow that is this run's alone.
+    unsafe {
+        addr_of_mut!(flow.to_user.packets).write_volatile(0);
+        addr_of_mut!(flow.to_user.bytes).write_volatile(0);
+    }
     flow.reserved = 0;
     // EBUSY, where this CPU was interrupted while it held the bucket's lock, passes.
     if FLOWS.insert(key, &*flow, u64::from(BPF_NOEXIST)).is_err()
@@ -46,7 +51,7 @@ pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> bool {
         // SAFETY: the reserved memory has the size of the record. Field by field: the stack has no room for another one.
         unsafe {
             addr_of_mut!((*record).kind).write(FLOW_OPENED);
-            addr_of_mut!((*record).flow).write(*flow);
+            copy(flow, addr_of_mut!((*record).flow));
             addr_of_mut!((*record).key).write(*key);
             addr_of_mut!((*record).reserved).write(0);
         }
@@ -54,6 +59,20 @@ pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> bool {
         event.submit(u64::from(BPF_RB_NO_WAKEUP));
     }
     true
+}
+
+/// Copies a flow, which others may write to meanwhile, word by word: of a copy as a whole the compiler makes a call of a
+/// loop over bytes.
+///
+/// # Safety
+/// `from` can be read, `to` can be written, and they are two.
+#[inline(always)]
+unsafe fn copy(from: *const Flow, to: *mut Flow) {
+    const { assert!(align_of::<Flow>() == align_of::<u64>() && size_of::<Flow>().is_multiple_of(size_of::<u64>())) };
+    for word in 0..size_of::<Flow>() / size_of::<u64>() {
+        // SAFETY: the caller's promise; both are aligned to words, and have so many.
+        unsafe { to.cast::<u64>().add(word).write_volatile(from.cast::<u64>().add(word).read_volatile()) };
+    }
 }
 
 /// A flow in the table, which other CPUs count in at the same time.
@@ -190,7 +209,8 @@ impl Entry {
     pub fn close(key: &FlowKey, now: u64) -> Result<(), Verdict> {
         let Some(entry) = Self::find(key) else { return Ok(()) };
         let flow = maps::scratch(Scratch::Closing).ok_or(Verdict::NoMemory)?;
-        *flow = *entry.get();
+        // SAFETY: an entry and room for a flow.
+        unsafe { copy(entry.0.as_ptr(), flow) };
         // The copy is the flow's if the flow was still in the table after it was made.
         match Self::find(key) {
             Some(again) if again.0 == entry.0 && flow.tag == key.tag() && flow.age(now) == Age::Over => {}

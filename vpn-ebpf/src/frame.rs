@@ -10,13 +10,9 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use network_types::{
-    icmp::Icmpv4Hdr,
-    ip::{Ipv4Hdr, Ipv6Hdr},
-    tcp::TcpHdr,
-    udp::UdpHdr,
-};
 use vpn_ebpf_common::{Verdict, checksum::Difference, flow::Traffic};
+
+use crate::header::{Header, half, set_half};
 
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -26,25 +22,6 @@ const HEADERS: u32 = 128;
 
 /// Keeps offsets within what the verifier can follow; every offset in use is smaller.
 const OFFSET_MASK: usize = 0xff;
-
-/// A header that may be laid over packet bytes.
-///
-/// # Safety
-/// The type is `repr(C)`, aligned to one byte, and every bit pattern is a valid value of it.
-pub unsafe trait Header: Copy {}
-
-// SAFETY: all of them are `repr(C)` structures of `u8` and `[u8; N]`.
-unsafe impl Header for Ipv4Hdr {}
-// SAFETY: as above.
-unsafe impl Header for Ipv6Hdr {}
-// SAFETY: as above.
-unsafe impl Header for TcpHdr {}
-// SAFETY: as above.
-unsafe impl Header for UdpHdr {}
-// SAFETY: as above.
-unsafe impl Header for Icmpv4Hdr {}
-// SAFETY: an array of bytes.
-unsafe impl<const N: usize> Header for [u8; N] {}
 
 /// The packet of one program run, without its link header.
 pub struct Frame {
@@ -137,9 +114,8 @@ impl Frame {
         // A tunnel's packets were complete when they were encrypted.
         if self.from_tunnel && self.segments().1 == 0 {
             let check = self.header_mut::<[u8; 2]>(offset)?;
-            let old = u16::from_ne_bytes(*check);
-            let new = if is_udp { pseudo.apply_udp(old) } else { pseudo.apply(old) };
-            *check = new.to_ne_bytes();
+            let old = half::<0, _>(check);
+            set_half::<0, _>(check, if is_udp { pseudo.apply_udp(old) } else { pseudo.apply(old) });
             return Ok(());
         }
         let mangled = if is_udp { BPF_F_MARK_MANGLED_0 } else { 0 };

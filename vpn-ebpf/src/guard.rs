@@ -6,9 +6,12 @@ use network_types::{
     eth::EthHdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
 };
-use vpn_ebpf_common::{Address, Verdict, flow::Traffic, protocol};
+use vpn_ebpf_common::{Verdict, flow::Traffic, protocol};
 
-use crate::{maps, packet, stats};
+use crate::{
+    header::{Addressed as _, Header},
+    maps, stats,
+};
 
 /// EtherTypes, as they stand in the frame.
 const IPV4: u16 = 0x0800_u16.to_be();
@@ -32,18 +35,16 @@ fn is_for_nobody(ctx: &XdpContext) -> bool {
     let Ok(gateway) = maps::gateway() else { return false };
     let Some(ether_type) = read::<[u8; 2]>(ctx, EthHdr::LEN - 2) else { return false };
     match u16::from_ne_bytes(*ether_type) {
-        IPV4 => read::<Ipv4Hdr>(ctx, EthHdr::LEN)
-            .is_some_and(|ip| !gateway.source[0].contains(&Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr)))),
-        IPV6 => read::<Ipv6Hdr>(ctx, EthHdr::LEN).is_some_and(|ip| {
-            ip.next_hdr != protocol::ICMPV6 && !gateway.source[1].contains(&packet::address(ip.dst_addr))
-        }),
+        IPV4 => read::<Ipv4Hdr>(ctx, EthHdr::LEN).is_some_and(|ip| !gateway.source[0].contains(&ip.destination())),
+        IPV6 => read::<Ipv6Hdr>(ctx, EthHdr::LEN)
+            .is_some_and(|ip| ip.next_hdr != protocol::ICMPV6 && !gateway.source[1].contains(&ip.destination())),
         _ => false,
     }
 }
 
 /// The `T` at `offset`; none if the frame ends before.
 #[inline(always)]
-fn read<T: crate::frame::Header>(ctx: &XdpContext, offset: usize) -> Option<&T> {
+fn read<T: Header>(ctx: &XdpContext, offset: usize) -> Option<&T> {
     let at = ctx.data() + offset;
     if at + size_of::<T>() > ctx.data_end() {
         return None;

@@ -14,6 +14,7 @@ use crate::{
     exit::Hop,
     flows::Entry,
     frame::Frame,
+    header::Addressed as _,
     maps,
     packet::{self, ECHO_REPLY, ECHO_REQUEST, PLAIN_IPV4, Packet},
     plant::{self, Reply},
@@ -46,14 +47,7 @@ pub fn to_plant(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Resu
     if !quote.source.is(&packet.destination) || !quote.destination.is(&packet.source) {
         return Err(Verdict::IcmpNoFlow);
     }
-    let key = FlowKey {
-        addressed: quote.source,
-        peer: peer.id,
-        user_port: quote.destination_port,
-        device_port: quote.source_port,
-        protocol: quote.protocol,
-        reserved: [0; 3],
-    };
+    let key = FlowKey::new(&quote.source, peer.id, quote.destination_port, quote.source_port, quote.protocol);
     let entry = Entry::find(&key).filter(|entry| entry.plant() != 0).ok_or(Verdict::IcmpNoFlow)?;
     if entry.age(&key, now) != Age::Live {
         return Err(Verdict::FlowIdle);
@@ -113,15 +107,13 @@ impl Quote {
             if ip.vihl != PLAIN_IPV4 || u16::from_be_bytes(ip.frags) & packet::V4_OFFSET != 0 {
                 return Err(Verdict::IcmpNoFlow);
             }
-            let source = Address::from_v4_word(u32::from_ne_bytes(ip.src_addr));
-            let destination = Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr));
-            (source, destination, ip.proto, at + Ipv4Hdr::LEN)
+            (ip.source(), ip.destination(), ip.proto, at + Ipv4Hdr::LEN)
         } else {
             let ip = frame.header::<Ipv6Hdr>(at).map_err(unreadable)?;
             if ip.vcf[0] >> 4 != 6 {
                 return Err(Verdict::IcmpNoFlow);
             }
-            (packet::address(ip.src_addr), packet::address(ip.dst_addr), ip.next_hdr, at + Ipv6Hdr::LEN)
+            (ip.source(), ip.destination(), ip.next_hdr, at + Ipv6Hdr::LEN)
         };
         // As much as every error has to quote (RFC 792).
         let [a, b, c, d, e, f, ..] = *frame.header::<[u8; 8]>(transport).map_err(unreadable)?;
@@ -158,13 +150,11 @@ impl Quote {
             let old = u16::from_ne_bytes(ip.check);
             let new = addresses.apply(old);
             ip.check = new.to_ne_bytes();
-            ip.src_addr = quoted_source.v4_word().to_ne_bytes();
-            ip.dst_addr = quoted_destination.v4_word().to_ne_bytes();
+            ip.set_addresses(quoted_source, quoted_destination);
             content = content.half(old, new);
         } else {
             let ip = frame.header_mut::<Ipv6Hdr>(self.at)?;
-            ip.src_addr = quoted_source.bytes();
-            ip.dst_addr = quoted_destination.bytes();
+            ip.set_addresses(quoted_source, quoted_destination);
         }
         let check = match self.protocol {
             protocol::TCP => Some(TCP_CHECK),

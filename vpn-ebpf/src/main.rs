@@ -20,7 +20,7 @@
     reason = "map methods take references only from the next release of the library on"
 )]
 #![expect(missing_docs, reason = "the functions that the macros generate")]
-#![feature(core_intrinsics)]
+#![feature(core_intrinsics, asm_experimental_arch)]
 #![allow(internal_features, reason = "atomic addition exists for this target as an intrinsic only")]
 
 mod admission;
@@ -33,6 +33,7 @@ mod flows;
 mod fragments;
 mod frame;
 mod guard;
+mod header;
 mod icmp;
 mod limits;
 mod maps;

@@ -21,7 +21,7 @@ use vpn_ebpf_common::{
     usage::Usage,
 };
 
-use crate::{clock::Reading, packet::Packet};
+use crate::{clock::Clock, packet::Packet};
 
 /// Settings of this host. Written by the agent.
 #[btf_map]
@@ -98,26 +98,23 @@ pub fn scratch(place: Scratch) -> Option<&'static mut Flow> {
     SCRATCH.get_ptr_mut(place as u32).map(|flow| unsafe { &mut *flow })
 }
 
-/// The packet of the present run, which would take a fifth of the stack.
-#[btf_map]
-static PACKET: PerCpuArray<Packet, 1> = PerCpuArray::new();
-
-/// The present run's packet, with whatever was read of the last one.
-#[inline(always)]
-pub fn packet() -> Result<&'static mut Packet, Verdict> {
-    // SAFETY: as in `scratch`.
-    PACKET.get_ptr_mut(0).map(|packet| unsafe { &mut *packet }).ok_or(Verdict::NoMemory)
+/// What a run of a program has for itself: it would take a fifth of the stack.
+#[repr(C)]
+pub struct Run {
+    /// With whatever was read of the last one.
+    pub packet: Packet,
+    pub clock: Clock,
 }
 
-/// The clock of this CPU.
+/// One look-up instead of one for each part.
 #[btf_map]
-static CLOCK: PerCpuArray<Reading, 1> = PerCpuArray::new();
+static RUN: PerCpuArray<Run, 1> = PerCpuArray::new();
 
-/// When this CPU last read the clock.
+/// The present run's.
 #[inline(always)]
-pub fn reading() -> Option<&'static mut Reading> {
-    // SAFETY: as in `scratch`; the programs read the clock once in a run.
-    CLOCK.get_ptr_mut(0).map(|reading| unsafe { &mut *reading })
+pub fn run() -> Result<&'static mut Run, Verdict> {
+    // SAFETY: as in `scratch`.
+    RUN.get_ptr_mut(0).map(|run| unsafe { &mut *run }).ok_or(Verdict::NoMemory)
 }
 
 #[inline(always)]

@@ -1,5 +1,7 @@
 //! From headers to values, for both address families.
 
+use core::mem::offset_of;
+
 use network_types::{
     icmp::Icmpv4Hdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
@@ -8,7 +10,10 @@ use network_types::{
 };
 use vpn_ebpf_common::{Address, Verdict, flow::Traffic, protocol};
 
-use crate::frame::Frame;
+use crate::{
+    frame::Frame,
+    header::{Addressed as _, half, word},
+};
 
 /// Version 4, header length 5 words: the first byte of an IPv4 header without options.
 pub const PLAIN_IPV4: u8 = 0x45;
@@ -65,10 +70,9 @@ pub struct Packet {
     pub transport: usize,
     /// 0 for IPv4, 1 for IPv6.
     pub family: usize,
-    /// For ICMP echo the identifier if the user sent it, else zero.
-    pub source_port: u16,
-    /// For ICMP echo the identifier if the plant sent it, else zero.
-    pub destination_port: u16,
+    /// Both ports as they lie in a header, the source's first: a processor that reads a word must wait for halves that were
+    /// stored one by one. See [`Packet::source_port`].
+    ports: u32,
     pub protocol: u8,
     pub ttl: u8,
     /// For TCP, else zero.
@@ -85,8 +89,7 @@ impl Packet {
         self.traffic.packets = 1;
         self.identification = 0;
         self.family = 0;
-        self.source_port = 0;
-        self.destination_port = 0;
+        self.ports = 0;
         self.tcp_flags = 0;
         self.part = Part::Whole;
         self.is_error = false;
@@ -110,8 +113,7 @@ impl Packet {
             protocol::TCP => self.read_tcp(frame),
             protocol::UDP => {
                 let udp = frame.header::<UdpHdr>(self.transport)?;
-                self.source_port = u16::from_ne_bytes(udp.src);
-                self.destination_port = u16::from_ne_bytes(udp.dst);
+                self.ports = word::<0, _>(udp);
                 Ok(())
             }
             _ => self.read_icmp(frame, direction),
@@ -144,18 +146,18 @@ impl Packet {
         if ip.vihl != PLAIN_IPV4 {
             return Err(Verdict::IpOptions);
         }
-        self.end_at(frame, u32::from(u16::from_be_bytes(ip.tot_len)), Ipv4Hdr::LEN)?;
+        self.end_at(frame, u32::from(u16::from_be(half::<{ offset_of!(Ipv4Hdr, tot_len) }, _>(ip))), Ipv4Hdr::LEN)?;
         let ip = frame.header::<Ipv4Hdr>(0)?;
         if !matches!(ip.proto, protocol::ICMP | protocol::TCP | protocol::UDP) {
             return Err(Verdict::Protocol);
         }
-        self.source = Address::from_v4_word(u32::from_ne_bytes(ip.src_addr));
-        self.destination = Address::from_v4_word(u32::from_ne_bytes(ip.dst_addr));
-        self.identification = u32::from(u16::from_ne_bytes(ip.id));
+        self.source = ip.source();
+        self.destination = ip.destination();
+        self.identification = u32::from(half::<{ offset_of!(Ipv4Hdr, id) }, _>(ip));
         self.transport = Ipv4Hdr::LEN;
         self.protocol = ip.proto;
         self.ttl = ip.ttl;
-        let fragment = u16::from_be_bytes(ip.frags);
+        let fragment = u16::from_be(half::<{ offset_of!(Ipv4Hdr, frags) }, _>(ip));
         self.part = match (fragment & V4_OFFSET, fragment & V4_FRAGMENT) {
             (_, 0) => Part::Whole,
             (0, _) => Part::First,
@@ -167,12 +169,12 @@ impl Packet {
     #[inline(always)]
     fn read_v6(&mut self, frame: &mut Frame) -> Result<(), Verdict> {
         let ip = frame.header::<Ipv6Hdr>(0)?;
-        let length = Ipv6Hdr::LEN as u32 + u32::from(u16::from_be_bytes(ip.payload_len));
+        let length = Ipv6Hdr::LEN as u32 + u32::from(u16::from_be(half::<{ offset_of!(Ipv6Hdr, payload_len) }, _>(ip)));
         self.end_at(frame, length, Ipv6Hdr::LEN)?;
         let ip = frame.header::<Ipv6Hdr>(0)?;
         self.family = 1;
-        self.source = address(ip.src_addr);
-        self.destination = address(ip.dst_addr);
+        self.source = ip.source();
+        self.destination = ip.destination();
         // On the wire a mapped address is nobody's (RFC 4291, 2.5.5.2); here it would stand for an IPv4 one.
         if self.source.is_v4() || self.destination.is_v4() {
             return Err(Verdict::NotIp);
@@ -203,8 +205,7 @@ impl Packet {
     #[inline(always)]
     fn read_tcp(&mut self, frame: &Frame) -> Result<(), Verdict> {
         let tcp = frame.header::<[u8; TcpHdr::LEN]>(self.transport)?;
-        self.source_port = u16::from_ne_bytes([tcp[0], tcp[1]]);
-        self.destination_port = u16::from_ne_bytes([tcp[2], tcp[3]]);
+        self.ports = word::<0, _>(tcp);
         self.tcp_flags = tcp[13];
         // TCP segments of one connection are coalesced; each had these headers.
         let (mut segments, payload) = frame.segments();
@@ -224,12 +225,12 @@ impl Packet {
     #[inline(always)]
     fn read_icmp(&mut self, frame: &Frame, direction: Direction) -> Result<(), Verdict> {
         let icmp = frame.header::<Icmpv4Hdr>(self.transport)?;
-        let identifier = u16::from_ne_bytes([icmp.data[0], icmp.data[1]]);
+        let identifier = u32::from(half::<{ offset_of!(Icmpv4Hdr, data) }, _>(icmp).to_le());
         let is_v4 = self.family == 0;
         let (request, reply) = if is_v4 { (ECHO_REQUEST[0], ECHO_REPLY[0]) } else { (ECHO_REQUEST[1], ECHO_REPLY[1]) };
         match (direction, icmp.type_, icmp.code) {
-            (Direction::ToPlant, kind, 0) if kind == request => self.source_port = identifier,
-            (Direction::ToUser, kind, 0) if kind == reply => self.destination_port = identifier,
+            (Direction::ToPlant, kind, 0) if kind == request => self.ports = identifier.to_le(),
+            (Direction::ToUser, kind, 0) if kind == reply => self.ports = (identifier << 16).to_le(),
             // Destination unreachable, time exceeded, parameter problem (RFC 792); for IPv6 also packet too big (RFC 4443).
             (_, kind, _) if (is_v4 && matches!(kind, 3 | 11 | 12)) || (!is_v4 && matches!(kind, 1..=4)) => {
                 if self.part == Part::First {
@@ -240,6 +241,18 @@ impl Packet {
             _ => return Err(Verdict::IcmpType),
         }
         Ok(())
+    }
+
+    /// For ICMP echo the identifier if the user sent it, else zero.
+    #[inline(always)]
+    pub const fn source_port(&self) -> u16 {
+        u16::from_le(u32::from_le(self.ports) as u16)
+    }
+
+    /// For ICMP echo the identifier if the plant sent it, else zero.
+    #[inline(always)]
+    pub const fn destination_port(&self) -> u16 {
+        u16::from_le((u32::from_le(self.ports) >> 16) as u16)
     }
 
     /// Refuses what has travelled too far, and what the egress would drop without a word.
@@ -253,16 +266,4 @@ impl Packet {
         }
         Ok(())
     }
-}
-
-/// The address whose bytes on the wire are these.
-#[inline(always)]
-pub const fn address(bytes: [u8; 16]) -> Address {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
-    Address([
-        u32::from_ne_bytes([a, b, c, d]),
-        u32::from_ne_bytes([e, f, g, h]),
-        u32::from_ne_bytes([i, j, k, l]),
-        u32::from_ne_bytes([m, n, o, p]),
-    ])
 }

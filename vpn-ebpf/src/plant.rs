@@ -1,5 +1,7 @@
 //! From a plant back to users: only what belongs to a flow that a user opened (requirement D4).
 
+use core::ptr::{from_mut, from_ref};
+
 use vpn_ebpf_common::{
     Address, Verdict,
     flow::{Age, FlowKey},
@@ -11,14 +13,15 @@ use vpn_ebpf_common::{
 
 use crate::{
     answer,
-    clock::boot_ns,
+    clock::Clock,
     exit::{self, Hop},
     flows::Entry,
     fragments,
     frame::Frame,
     icmp,
     limits::Account,
-    maps, mss, neighbour,
+    maps::{self, Run},
+    mss, neighbour,
     packet::{Direction, Packet, Part},
     rewrite,
 };
@@ -38,8 +41,8 @@ pub struct Reply<'a> {
 #[inline(always)]
 pub fn forward(frame: &mut Frame, plant: &Plant) -> i32 {
     let mut hop = Hop::none();
-    let packet = match maps::packet() {
-        Ok(packet) => packet,
+    let Run { packet, clock } = match maps::run() {
+        Ok(run) => run,
         Err(why) => return exit::leave(frame, why, &frame.traffic(), &hop),
     };
     packet.clear();
@@ -47,7 +50,7 @@ pub fn forward(frame: &mut Frame, plant: &Plant) -> i32 {
         hop.interface = exit::HOST;
         return exit::leave(frame, Verdict::Neighbour, &frame.traffic(), &hop);
     }
-    let known = packet.read(frame, Direction::ToUser).and_then(|()| Reply::identify(plant, packet));
+    let known = packet.read(frame, Direction::ToUser).and_then(|()| Reply::identify(plant, packet, clock));
     let verdict = match known {
         Ok(reply) => match translate(frame, &reply) {
             Ok(verdict) => {
@@ -82,7 +85,7 @@ fn translate(frame: &mut Frame, reply: &Reply<'_>) -> Result<Verdict, Verdict> {
     if packet.is_error {
         return icmp::to_user(frame, reply).map(|()| Verdict::ToUser);
     }
-    let mut key = reply.key(&packet.source, packet.destination_port, packet.source_port, packet.protocol);
+    let mut key = reply.key(&packet.source, packet.destination_port(), packet.source_port(), packet.protocol);
     let found = if packet.part == Part::Later {
         fragments::find(packet, frame.ingress(), now, &mut key)?;
         Some(reply.entry(&key, &packet.source).ok_or(Verdict::Fragment)?)
@@ -132,7 +135,7 @@ fn unrecorded(frame: &mut Frame, reply: &Reply<'_>) -> Result<(), Verdict> {
 
 impl<'a> Reply<'a> {
     #[inline(always)]
-    fn identify(plant: &'a Plant, packet: &'a mut Packet) -> Result<Self, Verdict> {
+    fn identify(plant: &'a Plant, packet: &'a mut Packet, clock: &mut Clock) -> Result<Self, Verdict> {
         let gateway = maps::gateway()?;
         let (source, tunnel) = if packet.family == 0 {
             (&gateway.source[0], &gateway.tunnel[0])
@@ -140,11 +143,11 @@ impl<'a> Reply<'a> {
             (&gateway.source[1], &gateway.tunnel[1])
         };
         // Users have the same host numbers on both sides.
-        let number = source.host_number(&packet.destination).ok_or(Verdict::NotForUser)?;
-        packet.user_beyond = tunnel.translate(&packet.destination);
+        let number = source.host_number(packet.family, &packet.destination).ok_or(Verdict::NotForUser)?;
+        packet.user_beyond = tunnel.translate_in(packet.family, &packet.destination);
         let generation = maps::generation(gateway);
         let peer = maps::peer(number)?;
-        Ok(Self { gateway, plant, peer, generation, packet, now: boot_ns() })
+        Ok(Self { gateway, plant, peer, generation, packet, now: clock.boot_ns() })
     }
 
     #[inline(always)]
@@ -207,8 +210,25 @@ fn quick_twin(plant: &Plant, device: &Address, address: &mut Address) -> bool {
 }
 
 /// Writes the virtual address of a device of this plant to `address`; false if it is in no subnet.
-#[inline(never)]
+#[inline(always)]
 pub fn twin(plant: &Plant, device: &Address, address: &mut Address) -> bool {
+    // SAFETY: all three come from references.
+    unsafe { find_twin(from_ref(plant), from_ref(device), from_mut(address)) }
+}
+
+/// As [`twin`]. A global function, which the verifier follows once and not from every state of every caller (Linux 5.6);
+/// it takes no pointer there that was not compared with null.
+///
+/// # Safety
+/// Each parameter comes from a reference, or is null.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn find_twin(plant: *const Plant, device: *const Address, address: *mut Address) -> bool {
+    // SAFETY: the caller's promise.
+    let (Some(plant), Some(device), Some(address)) = (unsafe { (plant.as_ref(), device.as_ref(), address.as_mut()) })
+    else {
+        return false;
+    };
     for (at, subnet) in plant.subnets.iter().enumerate() {
         if at as u32 >= plant.subnet_count {
             break;

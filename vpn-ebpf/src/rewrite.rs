@@ -1,13 +1,18 @@
 //! New addresses, with every checksum that covers them kept right.
 
+use core::mem::offset_of;
+
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use vpn_ebpf_common::{Address, Verdict, checksum::Difference, protocol};
 
 use crate::{
     frame::Frame,
+    header::{Addressed as _, half, set_half},
     packet::{Packet, Part},
 };
 
+/// Where the checksum stands in an IPv4 header.
+const IPV4_CHECK: usize = offset_of!(Ipv4Hdr, check);
 /// Where the checksum stands in a transport header.
 pub const TCP_CHECK: usize = 16;
 /// See [`TCP_CHECK`].
@@ -51,16 +56,14 @@ pub fn header(frame: &mut Frame, packet: &Packet, source: &Address, destination:
         let ttl = ip.ttl - 1;
         let check = difference(packet, source, destination)
             .half(u16::from_ne_bytes([ip.ttl, ip.proto]), u16::from_ne_bytes([ttl, ip.proto]))
-            .apply(u16::from_ne_bytes(ip.check));
+            .apply(half::<IPV4_CHECK, _>(ip));
         ip.ttl = ttl;
-        ip.check = check.to_ne_bytes();
-        ip.src_addr = source.v4_word().to_ne_bytes();
-        ip.dst_addr = destination.v4_word().to_ne_bytes();
+        set_half::<IPV4_CHECK, _>(ip, check);
+        ip.set_addresses(source, destination);
     } else {
         let ip = frame.header_mut::<Ipv6Hdr>(0)?;
         ip.hop_limit -= 1;
-        ip.src_addr = source.bytes();
-        ip.dst_addr = destination.bytes();
+        ip.set_addresses(source, destination);
     }
     Ok(())
 }

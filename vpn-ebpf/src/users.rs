@@ -9,13 +9,15 @@ use vpn_ebpf_common::{
 
 use crate::{
     admission, answer,
-    clock::boot_ns,
+    clock::Clock,
     denials,
     exit::{self, HOST, Hop},
     flows::Entry,
     fragments,
     frame::Frame,
-    icmp, maps, mss,
+    icmp,
+    maps::{self, Run},
+    mss,
     packet::{Direction, Packet, Part},
     rewrite,
 };
@@ -34,12 +36,12 @@ pub struct Attempt<'a> {
 #[inline(always)]
 pub fn forward(frame: &mut Frame) -> i32 {
     let mut hop = Hop::none();
-    let packet = match maps::packet() {
-        Ok(packet) => packet,
+    let Run { packet, clock } = match maps::run() {
+        Ok(run) => run,
         Err(why) => return exit::leave(frame, why, &frame.traffic(), &hop),
     };
     packet.clear();
-    let known = packet.read(frame, Direction::ToPlant).and_then(|()| Attempt::identify(packet));
+    let known = packet.read(frame, Direction::ToPlant).and_then(|()| Attempt::identify(packet, clock));
     let verdict = match known {
         Ok(attempt) => match admit(frame, &attempt, &mut hop) {
             Ok(verdict) => verdict,
@@ -74,8 +76,8 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
     let mut key = FlowKey::new(
         &packet.destination,
         attempt.peer.id,
-        packet.source_port,
-        packet.destination_port,
+        packet.source_port(),
+        packet.destination_port(),
         packet.protocol,
     );
     if packet.part == Part::Later {
@@ -118,7 +120,7 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
 
 impl<'a> Attempt<'a> {
     #[inline(always)]
-    fn identify(packet: &'a mut Packet) -> Result<Self, Verdict> {
+    fn identify(packet: &'a mut Packet, clock: &mut Clock) -> Result<Self, Verdict> {
         let gateway = maps::gateway()?;
         let generation = maps::generation(gateway);
         let (tunnel, source) = if packet.family == 0 {
@@ -126,8 +128,8 @@ impl<'a> Attempt<'a> {
         } else {
             (&gateway.tunnel[1], &gateway.source[1])
         };
-        let peer = maps::peer(tunnel.host_number(&packet.source).ok_or(Verdict::NoPeer)?)?;
-        packet.user_beyond = source.translate(&packet.source);
-        Ok(Self { gateway, peer, generation, packet, now: boot_ns() })
+        let peer = maps::peer(tunnel.host_number(packet.family, &packet.source).ok_or(Verdict::NoPeer)?)?;
+        packet.user_beyond = source.translate_in(packet.family, &packet.source);
+        Ok(Self { gateway, peer, generation, packet, now: clock.boot_ns() })
     }
 }
