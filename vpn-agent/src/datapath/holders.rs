@@ -27,8 +27,8 @@ impl Holders {
         holders
     }
 
-    /// Notes what a host number was given; [`Peer::NOBODY`] if it is nobody's now.
-    pub fn note(&mut self, number: u32, peer: Peer) {
+    /// Notes what a host number was given; [`Peer::NOBODY`] if it is nobody's now. Gives the set that it had before.
+    pub fn note(&mut self, number: u32, peer: Peer) -> Option<u32> {
         let before = match peer {
             Peer::NOBODY => self.sets.remove(&number),
             peer => {
@@ -37,11 +37,12 @@ impl Holders {
                 self.sets.insert(number, peer.route_set)
             }
         };
-        let Some(before) = before else { return };
+        let before = before?;
         match self.counts.get(&before).and_then(|count| NonZeroUsize::new(count.get() - 1)) {
             Some(fewer) => self.counts.insert(before, fewer),
             None => self.counts.remove(&before),
         };
+        Some(before)
     }
 
     /// How many host numbers are somebody's.
@@ -78,11 +79,11 @@ mod tests {
             for (number, set) in writes {
                 // Ids are not 0, so that a peer is never taken for nobody.
                 let peer = set.map_or(Peer::NOBODY, |route_set| Peer { id: number + 1, route_set });
-                holders.note(number, peer);
-                match set {
+                let before = match set {
                     Some(_) => there.insert(number, peer),
                     None => there.remove(&number),
                 };
+                prop_assert_eq!(holders.note(number, peer), before.map(|peer: Peer| peer.route_set));
                 prop_assert_eq!(&holders, &Holders::found(&there));
                 let sets: BTreeSet<_> = there.values().map(|peer| peer.route_set).collect();
                 prop_assert_eq!(holders.count(), there.len());

@@ -316,7 +316,7 @@ impl Datapath {
     fn set_peer(&mut self, number: u32, peer: Peer) -> bool {
         let is_set = self.table.set(number, peer);
         if is_set {
-            self.holders.note(number, peer);
+            self.left.extend(self.holders.note(number, peer));
         }
         is_set
     }
@@ -328,7 +328,7 @@ impl Datapath {
     fn give(&mut self, number: u32, peer: Peer) -> Result<bool, Error> {
         if self.table.get(number) == Some(peer) {
             // Something else may have written it.
-            self.holders.note(number, peer);
+            self.left.extend(self.holders.note(number, peer));
             return Ok(false);
         }
         if self.set_peer(number, peer) { Ok(true) } else { Err(Error::NoPlace { number }) }

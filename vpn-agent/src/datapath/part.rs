@@ -42,6 +42,10 @@ impl Datapath {
     ) -> Result<Withdrawn, Error> {
         let numbers = part.peers.keys().chain(&part.gone);
         let has: BTreeMap<_, _> = numbers.filter_map(|number| Some((*number, self.table.get(*number)?))).collect();
+        for number in part.gone.iter().filter(|number| !has.contains_key(number)) {
+            // Something else has taken it away.
+            self.left.extend(self.holders.note(*number, Peer::NOBODY));
+        }
         let gone = part.gone.iter().filter_map(|number| has.get(number)).map(|peer| peer.id).collect();
         let withdrawn = self.take_away(has, &part.peers, &part.route_sets, save)?;
         self.remove_accounts(&gone)?;
@@ -62,11 +66,7 @@ impl Datapath {
             written.set += self.write_set(*set, routes, || part.route_sets.keys().copied().collect())?;
         }
         for (number, peer) in &part.peers {
-            let has = self.table.get(*number);
-            if self.give(*number, *peer)? {
-                written.set += 1;
-                self.left.extend(has.map(|has| has.route_set));
-            }
+            written.set += usize::from(self.give(*number, *peer)?);
         }
         let unused = self.holders.unused_of(std::mem::take(&mut self.left));
         Ok(PartWritten { written, retired: self.sets_mut()?.retire(&unused) })
@@ -90,11 +90,11 @@ mod tests {
     use super::*;
     use crate::datapath::{Sizes, read::Maps as _};
 
-    /// What something else has written is counted like the rest once it is what was wanted.
+    /// What something else has written into PEERS: the set that was wanted anyway, and nobody.
     ///
     /// Requirements: C5.
     #[test]
-    fn a_set_that_a_stranger_gave_somebody_stays_while_they_have_it() {
+    fn what_a_stranger_wrote_counts_as_what_it_is() {
         let sizes =
             Sizes { flows_max: 1024, closed_max: 64, denials_max: 64, events_bytes: 65_536, ..Sizes::default() };
         let mut datapath = match Datapath::for_test_runs(None, &sizes) {
@@ -110,8 +110,11 @@ mod tests {
         assert_eq!(apply(&mut datapath, &part(&[peer(2, 7), peer(3, 8)], &[])), BTreeSet::from([7, 8]));
         let (number, moved) = peer(3, 7);
         assert!(datapath.peer_table().set(number, moved));
-        apply(&mut datapath, &part(&[peer(3, 7)], &[]));
-        assert!(apply(&mut datapath, &part(&[], &[2])).contains(&7), "the other one still has it");
+        assert_eq!(apply(&mut datapath, &part(&[peer(3, 7)], &[])), BTreeSet::from([7]), "nobody has 8 any more");
+        assert_eq!(apply(&mut datapath, &part(&[], &[2])), BTreeSet::from([7]), "the other one still has it");
+        assert!(datapath.peer_table().set(number, Peer::NOBODY));
+        assert_eq!(apply(&mut datapath, &part(&[], &[number])), BTreeSet::new());
+        assert_eq!(datapath.holders.count(), 0);
     }
 
     /// Gives the sets that have routes afterwards.

@@ -9,7 +9,7 @@ use std::{
 use tracing::warn;
 use vpn_ebpf_common::peer::Peer;
 
-use super::{Datapath, Error, fill::Content, route_set::RouteSet};
+use super::{Datapath, Error, fill::Content, holders::Holders, route_set::RouteSet};
 
 /// The id of the route set that never has a route. A peer with this set reaches nothing, but is still known, so that
 /// its attempts are recorded under its name.
@@ -42,7 +42,10 @@ impl Datapath {
         content: &Content,
         save: impl FnOnce() -> Result<(), E>,
     ) -> Result<Withdrawn, Error> {
-        self.take_away(self.table.entries(), &content.peers, &content.route_sets, save)
+        let has = self.table.entries();
+        // Something else may have written others than we have.
+        self.holders = Holders::found(&has);
+        self.take_away(has, &content.peers, &content.route_sets, save)
     }
 
     /// The same for the peers in `has` alone, which is what PEERS says of them.
@@ -65,7 +68,6 @@ impl Datapath {
                 // An id of another certificate would put its packets under a wrong name.
                 _ => {
                     withdrawn.removed += usize::from(self.set_peer(number, Peer::NOBODY));
-                    self.left.insert(has.route_set);
                 }
             }
         }
@@ -93,7 +95,6 @@ impl Datapath {
             for (number, peer) in peers {
                 // The number was read from the table.
                 let _ = self.set_peer(number, Peer { route_set: set, ..peer });
-                self.left.insert(peer.route_set);
                 if set == NO_ROUTES {
                     withdrawn.cut_off.push(peer.id);
                 } else {
