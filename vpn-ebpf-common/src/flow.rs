@@ -43,17 +43,25 @@ impl FlowKey {
     #[inline(always)]
     #[must_use]
     pub const fn tag(&self) -> u32 {
-        /// Odd, so that keys which differ in one word never agree.
-        const FACTORS: [u32; 7] =
-            [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f, 0x1656_67b1, 0x2545_f491, 0xd6e8_feb9];
+        /// Any large odd numbers. Each bit of a word reaches the upper half of its product, which is the tag.
+        const FACTORS: [u64; 7] = [
+            0x9e37_79b9_7f4a_7c15,
+            0xc2b2_ae3d_27d4_eb4f,
+            0x1656_67b1_9e37_79f9,
+            0x85eb_ca77_c2b2_ae63,
+            0x27d4_eb2f_1656_67c5,
+            0xff51_afd7_ed55_8ccd,
+            0xc4ce_b9fe_1a85_ec53,
+        ];
         let words = core::ptr::from_ref(self).cast::<u32>();
-        let (mut tag, mut at) = (0_u32, 0);
+        let (mut sum, mut at) = (0_u64, 0);
         while at < FACTORS.len() {
             // SAFETY: the type is `repr(C)` and consists of seven words' worth of integers, without padding, aligned to one.
-            tag = tag.wrapping_add(unsafe { *words.add(at) }.wrapping_mul(FACTORS[at]));
+            let word = unsafe { *words.add(at) };
+            sum = sum.wrapping_add(FACTORS[at].wrapping_mul(word as u64));
             at += 1;
         }
-        tag
+        (sum >> 32) as u32
     }
 }
 
@@ -210,13 +218,13 @@ mod tests {
     fn neighbouring_keys_have_tags_of_their_own() {
         let mut tags = HashSet::new();
         for last in 0..32 {
-            for port in 0..64 {
-                for peer in 0..16 {
+            for (port, device_port) in (0..32).flat_map(|port| (0..32).map(move |device_port| (port, device_port))) {
+                for peer in 0..4 {
                     let key = FlowKey {
                         addressed: Address::from_v4_word(u32::from_ne_bytes([10, 128, 0, last])),
                         peer,
                         user_port: (40_000_u16 + port).to_be(),
-                        device_port: 502_u16.to_be(),
+                        device_port: (490_u16 + device_port).to_be(),
                         protocol: 6,
                         reserved: [0; 3],
                     };
@@ -224,6 +232,6 @@ mod tests {
                 }
             }
         }
-        assert!(tags.len() > 32 * 64 * 16 - 8, "{} of {}", tags.len(), 32 * 64 * 16);
+        assert!(tags.len() > 32 * 32 * 32 * 4 - 16, "{} of {}", tags.len(), 32 * 32 * 32 * 4);
     }
 }

@@ -89,10 +89,13 @@ impl Entry {
     /// since the look-up, the flow that was looked up is over.
     #[inline(always)]
     pub fn age(&self, key: &FlowKey, now: u64) -> Age {
-        let age = Age::of(self.get().expires_ns, now);
-        // Read after the expiry: whoever uses the memory again writes the tag first.
-        // SAFETY: see `get`. Volatile, so that it is not read earlier.
-        let tag = unsafe { addr_of!((*self.0.as_ptr()).tag).read_volatile() };
+        // The tag after the expiry: whoever uses the memory again writes the tag first.
+        // SAFETY: see `get`. Volatile, so that they are read in this order.
+        let (expires_ns, tag) = unsafe {
+            let flow = self.0.as_ptr();
+            (addr_of!((*flow).expires_ns).read_volatile(), addr_of!((*flow).tag).read_volatile())
+        };
+        let age = Age::of(expires_ns, now);
         if tag == key.tag() { age } else { Age::Over }
     }
 

@@ -1,4 +1,4 @@
-//! The packet's bytes. The only file that does arithmetic on packet pointers and changes a packet's size.
+//! The packet's bytes. The only file that makes pointers into packets of a classifier, and changes a packet's size.
 
 use core::ptr;
 

@@ -9,9 +9,9 @@
 //! A packet leaves through one door ([`exit`]) with one [`Verdict`], which is counted. What is neither redirected into the
 //! right tunnel nor for a service on the gateway's own list is dropped, so nothing else reaches the host's network stack.
 //!
-//! Order of a packet: [`frame`] (the only pointer arithmetic) → [`packet`] (headers to values) → [`maps`] (peer) →
-//! [`flows`] (admitted already, or [`admission`]; counted or not forwarded) → [`rewrite`] → redirect. What stops a packet
-//! goes to [`denials`] and [`answer`].
+//! Order of a packet: [`frame`] (pointers into it) → [`packet`] (headers to values, by words, see [`header`]) → [`maps`]
+//! (peer) → [`flows`] (admitted already, or [`admission`]; counted or not forwarded) → [`rewrite`] → redirect. What stops a
+//! packet goes to [`denials`] and [`answer`].
 
 #![no_std]
 #![no_main]

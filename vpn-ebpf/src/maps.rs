@@ -98,11 +98,13 @@ pub fn scratch(place: Scratch) -> Option<&'static mut Flow> {
     SCRATCH.get_ptr_mut(place as u32).map(|flow| unsafe { &mut *flow })
 }
 
-/// What a run of a program has for itself: it would take a fifth of the stack.
+/// What this CPU's runs of programs have for themselves, one after the other: the packet would take a fifth of the
+/// stack.
 #[repr(C)]
 pub struct Run {
-    /// With whatever was read of the last one.
+    /// The present run's, with whatever was read of the last one.
     pub packet: Packet,
+    /// Goes on from run to run.
     pub clock: Clock,
 }
 

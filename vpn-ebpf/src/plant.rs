@@ -216,7 +216,7 @@ pub fn twin(plant: &Plant, device: &Address, address: &mut Address) -> bool {
     unsafe { find_twin(from_ref(plant), from_ref(device), from_mut(address)) }
 }
 
-/// As [`twin`]. A global function, which the verifier follows once and not from every state of every caller (Linux 5.6);
+/// As [`twin`]. A global function, which the verifier follows once and not from every state of every caller (Linux 5.12);
 /// it takes no pointer there that was not compared with null.
 ///
 /// # Safety
