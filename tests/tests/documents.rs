@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use vpn_agent::{config as agent, state::State};
 use vpn_collector::config as collector;
-use vpn_ebpf_common::Verdict;
+use vpn_ebpf_common::{LAYOUT, Verdict};
 use vpn_tests::{
     audit::Audit,
     demo,
@@ -94,6 +94,20 @@ fn fragments_of_a_desired_state_are_valid() {
         fragments += 1;
     }
     assert!(fragments > 3);
+}
+
+#[test]
+fn pin_folders_carry_the_present_layout() {
+    for name in ["ARCHITECTURE.md", "docs/operators.md"] {
+        let text = read(name);
+        let layouts: Vec<u32> = text
+            .split("/sys/fs/bpf/vpn/v")
+            .skip(1)
+            .chain(text.split("pin folder (`v").skip(1))
+            .filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
+            .collect();
+        assert!(!layouts.is_empty() && layouts.iter().all(|layout| *layout == LAYOUT), "{name}: {layouts:?}");
+    }
 }
 
 #[test]

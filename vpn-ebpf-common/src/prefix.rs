@@ -46,6 +46,7 @@ impl Prefix {
     pub const fn host_number(&self, family: usize, address: &Address) -> Option<u32> {
         let [m0, m1, m2, m3] = self.host_mask.0;
         if family == 0 {
+            debug_assert!(self.base.is_v4() && address.is_v4());
             let word = address.v4_word();
             return if word & !m3 == self.base.v4_word() { Some(u32::from_be(word & m3)) } else { None };
         }
@@ -62,6 +63,7 @@ impl Prefix {
     #[must_use]
     pub const fn translate_in(&self, family: usize, address: &Address) -> Address {
         if family == 0 {
+            debug_assert!(self.base.is_v4() && address.is_v4());
             return Address::from_v4_word(self.base.v4_word() | address.v4_word() & self.host_mask.v4_word());
         }
         self.translate(address)
