@@ -453,3 +453,16 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
     let program = ebpf.program_mut(name).expect("the object has the programs that it was built with");
     program.try_into().expect("both programs are classifiers")
 }
+
+/// For tests: with small maps of its own; none where the user may not load programs.
+#[cfg(test)]
+fn small() -> Option<Datapath> {
+    let sizes = Sizes { flows_max: 1024, closed_max: 64, denials_max: 64, events_bytes: 65_536, ..Sizes::default() };
+    match Datapath::for_test_runs(None, &sizes) {
+        Ok(datapath) => Some(datapath),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}

@@ -88,19 +88,14 @@ mod tests {
     use vpn_ebpf_common::{Address, Prefix, route::Route};
 
     use super::*;
-    use crate::datapath::{Sizes, read::Maps as _};
+    use crate::datapath::{read::Maps as _, small};
 
     /// What something else has written into PEERS: the set that was wanted anyway, and nobody.
     ///
     /// Requirements: C5.
     #[test]
     fn what_a_stranger_wrote_counts_as_what_it_is() {
-        let sizes =
-            Sizes { flows_max: 1024, closed_max: 64, denials_max: 64, events_bytes: 65_536, ..Sizes::default() };
-        let mut datapath = match Datapath::for_test_runs(None, &sizes) {
-            Ok(datapath) => datapath,
-            Err(error) => return eprintln!("skipped: {error}"),
-        };
+        let Some(mut datapath) = small() else { return };
         let peer = |number, route_set| (number, Peer { id: number, route_set });
         let part = |peers: &[(u32, Peer)], gone: &[u32]| Part {
             route_sets: peers.iter().map(|(_, peer)| (peer.route_set, routes())).collect(),
