@@ -34,12 +34,12 @@ use stream::Stream;
 mod ssh;
 mod stream;
 
-/// How soon after the call the last packet may have been seen.
+/// How soon after the call the last packet may have been seen. By the machine's clock, which under emulation counts
+/// instructions: the agent is built for tests, without optimisation, and translated at that.
 const LIMIT: Duration = Duration::from_millis(100);
 
-/// How often somebody else's certificate is issued, rotated and revoked before that is measured. An emulated processor
-/// translates code when it first comes to it, which takes more time than running it.
-const WARM_UP: usize = 5;
+/// How often somebody else's certificate is issued, rotated and revoked while both work.
+const OTHERS: usize = 5;
 
 /// How long nothing may come for it to be taken for the end.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -203,7 +203,7 @@ impl Scene {
     }
 
     fn others(&self) -> Result<()> {
-        for round in 0..WARM_UP {
+        for round in 0..OTHERS {
             let id = format!("certificate-c{round}");
             let key = |name: &str| write_key(&self.path(&format!("user-c.{round}.{name}.key")));
             let mut api = self.gateway.api()?;

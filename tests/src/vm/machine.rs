@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -54,14 +53,15 @@ pub struct Machine {
     modules: Vec<&'static str>,
     network: bool,
     memory_mib: u32,
-    alone: bool,
+    counts_instructions: bool,
 }
-
-/// Held while a machine runs: by one that wants to be alone for writing.
-static RUNNING: RwLock<()> = RwLock::new(());
 
 /// Memory of a machine unless it is told otherwise; files in it take their share.
 const MEMORY_MIB: u32 = 2_048;
+
+/// Every instruction takes 2² ns: 250 million a second, of which any core that a gateway is bought with runs ten times
+/// as many. While the guest sleeps its clock goes as this host's does, so that it has patience with a server outside.
+const CLOCK: &str = "shift=2,sleep=on";
 
 impl Machine {
     /// A machine with the usual network tools and modules, without a network and without programs of ours.
@@ -73,7 +73,7 @@ impl Machine {
             modules: Vec::new(),
             network: false,
             memory_mib: MEMORY_MIB,
-            alone: false,
+            counts_instructions: false,
         }
     }
 
@@ -114,9 +114,11 @@ impl Machine {
         self
     }
 
-    /// Has no other machine of this process run at the same time, so that what takes time there is its own.
-    pub fn alone(mut self) -> Self {
-        self.alone = true;
+    /// Gives the machine one processor, and has the clock of an emulated guest count its instructions while it is busy,
+    /// [`CLOCK`] says how fast: so what it measures does not depend on how fast this host is, nor on what else the host
+    /// does. (Two processors would take turns then, and Linux 6.1 does not start the second.)
+    pub fn counts_instructions(mut self) -> Self {
+        self.counts_instructions = true;
         self
     }
 
@@ -130,9 +132,6 @@ impl Machine {
     /// A command that fails is a [`Report`] with its exit code; a guest that is not done by `limit` is switched off and
     /// is the error [`TimedOut`].
     pub fn run(&self, command: &[&str], limit: Duration, mut on_line: impl FnMut(&str)) -> Result<Report> {
-        // The locks guard nothing that a panic could leave in disorder.
-        let _alone = self.alone.then(|| RUNNING.write().unwrap_or_else(PoisonError::into_inner));
-        let _together = (!self.alone).then(|| RUNNING.read().unwrap_or_else(PoisonError::into_inner));
         let directory = tempfile::tempdir().context("create a temporary directory")?;
         let initramfs = directory.path().join("initramfs");
         fs::write(&initramfs, self.initramfs(command)?).context("write the initramfs")?;
@@ -200,11 +199,14 @@ impl Machine {
         match accelerator {
             // Its complaints concern nobody: emulation is tried next.
             Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]).stderr(Stdio::null()),
+            Accelerator::Emulation if self.counts_instructions => {
+                qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-icount", CLOCK, "-rtc", "clock=vm"])
+            }
             Accelerator::Emulation => qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
         };
         qemu.arg("-m").arg(format!("{}M", self.memory_mib)).args([
             "-smp",
-            "2",
+            if self.counts_instructions { "1" } else { "2" },
             "-nodefaults",
             "-no-reboot",
             "-display",

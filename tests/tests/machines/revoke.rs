@@ -24,7 +24,6 @@ fn a_revoked_certificate_stops_at_once_on_linux_6_12() {
 
 fn play(series: &str) {
     let Some(kernel) = super::kernel(series, "revoke") else { return };
-    // It measures times.
-    let machine = SSH.into_iter().fold(Machine::new(&kernel).alone(), Machine::program);
+    let machine = SSH.into_iter().fold(Machine::new(&kernel).counts_instructions(), Machine::program);
     super::play(machine, "revoke", LIMIT);
 }
