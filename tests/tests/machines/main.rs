@@ -11,6 +11,7 @@ use vpn_tests::{
     vm::{HOST, Kernel, Machine},
 };
 
+mod closed;
 mod commands;
 mod harness;
 mod main_job;
