@@ -59,8 +59,8 @@ pub struct Machine {
 /// Memory of a machine unless it is told otherwise; files in it take their share.
 const MEMORY_MIB: u32 = 2_048;
 
-/// Every instruction takes 2² ns: 250 million a second, of which any core that a gateway is bought with runs ten times
-/// as many. While the guest sleeps its clock goes as this host's does, so that it has patience with a server outside.
+/// Every instruction takes 2² ns; any core that a gateway is bought with is ten times as fast. While the guest sleeps its
+/// clock goes as this host's does, so that it has patience with a server outside.
 const CLOCK: &str = "shift=2,sleep=on";
 
 impl Machine {
@@ -114,9 +114,9 @@ impl Machine {
         self
     }
 
-    /// Gives the machine one processor, and has the clock of an emulated guest count its instructions while it is busy,
-    /// [`CLOCK`] says how fast: so what it measures does not depend on how fast this host is, nor on what else the host
-    /// does. (Two processors would take turns then, and Linux 6.1 does not start the second.)
+    /// Gives the machine one processor, and has the clock of an emulated guest count its instructions while it is busy, 250
+    /// million a second: so what it measures does not depend on how fast this host is, nor on what else the host does.
+    /// (Two processors would take turns then, and Linux 6.1 does not start the second.)
     pub fn counts_instructions(mut self) -> Self {
         self.counts_instructions = true;
         self
