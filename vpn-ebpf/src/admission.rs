@@ -57,10 +57,11 @@ fn resolve(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, other: &mut Ad
     Ok(())
 }
 
-/// Admits the flow of a packet, which is in the table and has the packet counted afterwards. `Err` with
-/// [`Verdict::UnrecordedToPlant`] says that it is to be forwarded without a flow, to `hop`.
+/// Admits the flow of a packet, which is in the table and has the packet counted afterwards, on the terms of [`terms`].
+/// `found` is what the table has under the key. `Err` with [`Verdict::UnrecordedToPlant`] says that it is to be forwarded
+/// without a flow, to `hop`.
 #[inline(never)]
-pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), Verdict> {
+pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, found: Option<Entry>, hop: &mut Hop) -> Result<(), Verdict> {
     let &Attempt { gateway, packet, now, .. } = attempt;
     let flow = maps::scratch(Scratch::Opening).ok_or(Verdict::NoMemory)?;
     let mut other = key.addressed;
@@ -71,7 +72,7 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), 
         packet.check_egress(hop.mtu)?;
     }
     let mut replaces = false;
-    if let Some(entry) = Entry::find(key) {
+    if let Some(entry) = found {
         match entry.age(key, now) {
             Age::Live if entry.leads_to(flow.plant, &flow.device) => {
                 entry.admit(flow);
@@ -97,6 +98,12 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, hop: &mut Hop) -> Result<(), 
         return Err(Verdict::AddressInUse);
     }
     open(attempt, key, flow, replaces)
+}
+
+/// The terms of the flow that was just admitted, without another look at the table.
+#[inline(always)]
+pub fn terms() -> Result<Entry, Verdict> {
+    maps::scratch(Scratch::Opening).map(Entry::of).ok_or(Verdict::NoMemory)
 }
 
 /// Whether it is of TCP and does not open a connection.

@@ -85,6 +85,12 @@ impl Entry {
         FLOWS.get_ptr_mut(key).and_then(NonNull::new).map(Self)
     }
 
+    /// A flow that is not in the table, or a copy of one.
+    #[inline(always)]
+    pub fn of(flow: &'static mut Flow) -> Self {
+        Self(NonNull::from(flow))
+    }
+
     /// The flow's age. The kernel gives the memory of a removed entry to the next flow at once; where that happened
     /// since the look-up, the flow that was looked up is over.
     #[inline(always)]

@@ -83,7 +83,8 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
     if packet.part == Part::Later {
         fragments::find(packet, frame.ingress(), now, &mut key)?;
     }
-    let entry = match Entry::find(&key) {
+    let found = Entry::find(&key);
+    let entry = match found {
         Some(entry) if entry.is_admitted(&attempt.peer, attempt.generation) && entry.age(&key, now) == Age::Live => {
             if entry.egress() != HOST {
                 hop.mtu = entry.mtu();
@@ -93,14 +94,14 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
             entry
         }
         _ => {
-            if let Err(why) = admission::admit(attempt, &key, hop) {
+            if let Err(why) = admission::admit(attempt, &key, found, hop) {
                 return if why as u8 == Verdict::UnrecordedToPlant as u8 {
                     admission::forward_unrecorded(frame, attempt, &key).map(|()| why)
                 } else {
                     Err(why)
                 };
             }
-            Entry::find(&key).ok_or(Verdict::FlowsFull)?
+            admission::terms()?
         }
     };
     if packet.part == Part::First {
