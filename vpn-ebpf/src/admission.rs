@@ -8,7 +8,6 @@ use vpn_ebpf_common::{
     protocol,
     service::ServiceKey,
     tcp,
-    usage::Way,
 };
 
 use crate::{
@@ -95,7 +94,10 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, found: Option<Entry>, hop: &m
     if is_inside_connection(packet) && flow.device.is(&key.addressed) && !may_join_connections(gateway, hop) {
         return Err(Verdict::NoConnection);
     }
-    open(attempt, key, flow, &other, replaces)
+    if !other.is(&key.addressed) && is_in_use(&FlowKey { addressed: other, ..*key }, now) {
+        return Err(Verdict::AddressInUse);
+    }
+    open(attempt, key, flow, replaces)
 }
 
 /// The terms of the flow that was just admitted, without another look at the table.
@@ -119,24 +121,18 @@ const fn may_join_connections(gateway: &Gateway, hop: &Hop) -> bool {
     hop.interface == HOST || gateway.options & FORWARD_UNRECORDED != 0
 }
 
-/// Opens a flow within the peer's limits, unless it has one under the `other` address of the device from the same port;
-/// `replaces` if another one under the same key is over.
+/// Opens a flow within the peer's limits; `replaces` if another one under the same key is over.
 #[inline(never)]
-fn open(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, other: &Address, replaces: bool) -> Result<(), Verdict> {
+fn open(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, replaces: bool) -> Result<(), Verdict> {
     let &Attempt { gateway, ref peer, now, .. } = attempt;
     let account = Account::of(peer.id).ok_or(Verdict::PeerFlows)?;
-    let way = Way::of(&key.addressed, &flow.device, other);
-    // This look is where nothing else of this packet is: it took a fifth of a new flow.
-    if account.may_meet_another(way) && is_in_use(&FlowKey { addressed: *other, ..*key }, now) {
-        return Err(Verdict::AddressInUse);
-    }
     account.check_flow(&gateway.limits, replaces, now)?;
     // Not before: a flow that is removed from the table makes room for another one of the peer.
     if replaces {
         Entry::close(key, now)?;
     }
     if flows::open(key, flow, attempt) {
-        account.count_flow(way, replaces);
+        account.count_flow(replaces);
         return Ok(());
     }
     if gateway.options & FORWARD_UNRECORDED != 0 && flow.egress != HOST {

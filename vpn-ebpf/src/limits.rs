@@ -8,7 +8,7 @@ use vpn_ebpf_common::{
     denial::window,
     flow::Traffic,
     gateway::Limits,
-    usage::{UNRECORDED_SECONDS, Usage, Way, second},
+    usage::{UNRECORDED_SECONDS, Usage, second},
 };
 
 use crate::{
@@ -56,20 +56,13 @@ impl Account {
         Ok(())
     }
 
-    /// Whether the peer may have a flow under the other address of a device.
-    #[inline(always)]
-    pub fn may_meet_another(&self, way: Way) -> bool {
-        way.may_meet_another(self.get().ways)
-    }
-
     /// Counts a flow that was opened.
     #[inline(always)]
-    pub fn count_flow(&self, way: Way, replaces: bool) {
+    pub fn count_flow(&self, replaces: bool) {
         let usage = self.usage.as_ptr();
         // SAFETY: see `get`.
         unsafe {
             (*usage).new_flows += 1;
-            (*usage).ways |= way as u32;
             if !replaces {
                 atomic::add(addr_of_mut!((*usage).opened), 1);
             }
@@ -169,7 +162,5 @@ const EMPTY: Usage = Usage {
     window: 0,
     denials: 0,
     unrecorded_second: 0,
-    ways: 0,
-    reserved: 0,
     unrecorded: Traffic { packets: 0, bytes: 0 },
 };

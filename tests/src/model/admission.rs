@@ -119,7 +119,6 @@ impl Model {
         if parsed.is_later_fragment() {
             return Err(Verdict::Fragment.into());
         }
-        let mut way = 0;
         if let Some(subnet) = &resolved.subnet {
             let is_real = resolved.device == key.addressed.to_ip();
             let opens = parsed.protocol != TCP || parsed.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
@@ -127,9 +126,6 @@ impl Model {
                 return Err(Verdict::NoConnection.into());
             }
             let other = FlowKey { addressed: subnet.other_address(key.addressed.to_ip()).into(), ..*key };
-            if other != *key {
-                way = if is_real { 1 } else { 2 };
-            }
             if other != *key && self.records.flows.get(&other).is_some_and(|flow| flow.age(now) != Age::Over) {
                 return Err(Verdict::AddressInUse.into());
             }
@@ -158,7 +154,6 @@ impl Model {
         let usage = self.usage_at(peer.id, now);
         usage.opened += u64::from(!replaces);
         usage.new_flows += 1;
-        usage.ways |= way;
         Ok(Admission::Opened)
     }
 
