@@ -102,8 +102,8 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, found: Option<Entry>, hop: &m
 
 /// The terms of the flow that was just admitted, without another look at the table.
 #[inline(always)]
-pub fn terms() -> Result<Entry, Verdict> {
-    maps::scratch(Scratch::Opening).map(Entry::of).ok_or(Verdict::NoMemory)
+pub fn terms() -> Result<&'static Flow, Verdict> {
+    maps::scratch(Scratch::Opening).map(|flow| &*flow).ok_or(Verdict::NoMemory)
 }
 
 /// Whether it is of TCP and does not open a connection.

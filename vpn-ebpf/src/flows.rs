@@ -85,12 +85,6 @@ impl Entry {
         FLOWS.get_ptr_mut(key).and_then(NonNull::new).map(Self)
     }
 
-    /// A flow that is not in the table, or a copy of one.
-    #[inline(always)]
-    pub fn of(flow: &'static mut Flow) -> Self {
-        Self(NonNull::from(flow))
-    }
-
     /// The flow's age. The kernel gives the memory of a removed entry to the next flow at once; where that happened
     /// since the look-up, the flow that was looked up is over.
     #[inline(always)]
@@ -117,30 +111,10 @@ impl Entry {
         self.get().plant == plant && self.get().device.is(device)
     }
 
+    /// Where its packets go, and how. To be read only: who counts does that here.
     #[inline(always)]
-    pub fn plant(&self) -> u32 {
-        self.get().plant
-    }
-
-    /// Interface index of the uplink; zero for a service of the gateway.
-    #[inline(always)]
-    pub fn egress(&self) -> u32 {
-        self.get().egress
-    }
-
-    #[inline(always)]
-    pub fn link_header(&self) -> u32 {
-        u32::from(self.get().link_header)
-    }
-
-    #[inline(always)]
-    pub fn mtu(&self) -> u32 {
-        self.get().mtu
-    }
-
-    #[inline(always)]
-    pub fn device(&self) -> &Address {
-        &self.get().device
+    pub fn terms(&self) -> &Flow {
+        self.get()
     }
 
     /// Counts a packet from the user. The flow is one of `protocol`; an ICMP error about it is not.

@@ -48,17 +48,18 @@ pub fn to_plant(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Resu
         return Err(Verdict::IcmpNoFlow);
     }
     let key = FlowKey::new(&quote.source, peer.id, quote.destination_port, quote.source_port, quote.protocol);
-    let entry = Entry::find(&key).filter(|entry| entry.plant() != 0).ok_or(Verdict::IcmpNoFlow)?;
+    let entry = Entry::find(&key).filter(|entry| entry.terms().plant != 0).ok_or(Verdict::IcmpNoFlow)?;
     if entry.age(&key, now) != Age::Live {
         return Err(Verdict::FlowIdle);
     }
     if !entry.is_admitted(peer, generation) && !may_still(peer, &key, &entry) {
         return Err(Verdict::NoRoute);
     }
-    packet.check_egress(entry.mtu())?;
+    packet.check_egress(entry.terms().mtu)?;
     entry.count_to_plant(packet, key.protocol, &gateway.idle, now);
-    *hop = Hop { interface: entry.egress(), link_header: entry.link_header(), mtu: 0 };
-    let (source, device) = (&packet.user_beyond, entry.device());
+    let terms = entry.terms();
+    *hop = Hop { interface: terms.egress, link_header: u32::from(terms.link_header), mtu: 0 };
+    let (source, device) = (&packet.user_beyond, &terms.device);
     quote.translate(frame, packet, [source, device], [device, source])
 }
 

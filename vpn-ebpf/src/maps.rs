@@ -94,7 +94,7 @@ pub enum Scratch {
 #[inline(always)]
 pub fn scratch(place: Scratch) -> Option<&'static mut Flow> {
     // SAFETY: the slot belongs to this CPU, where no other run of a program comes between (the ingress hook runs with
-    // bottom halves disabled), and each place has one user, which calls this once.
+    // bottom halves disabled), and in a run nothing that an earlier call gave is used after a later one for its place.
     SCRATCH.get_ptr_mut(place as u32).map(|flow| unsafe { &mut *flow })
 }
 

@@ -103,7 +103,7 @@ fn translate(frame: &mut Frame, reply: &Reply<'_>) -> Result<Verdict, Verdict> {
         fragments::remember(packet, frame.ingress(), &key, now);
     }
     if mss::may_have(packet) {
-        mss::clamp(frame, packet, entry.mtu().min(gateway.users_mtu))?;
+        mss::clamp(frame, packet, entry.terms().mtu.min(gateway.users_mtu))?;
     }
     rewrite::packet(frame, packet, &key.addressed, &packet.user_beyond)?;
     Ok(Verdict::ToUser)

@@ -84,14 +84,14 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
         fragments::find(packet, frame.ingress(), now, &mut key)?;
     }
     let found = Entry::find(&key);
-    let entry = match found {
+    let terms = match &found {
         Some(entry) if entry.is_admitted(&attempt.peer, attempt.generation) && entry.age(&key, now) == Age::Live => {
-            if entry.egress() != HOST {
-                hop.mtu = entry.mtu();
+            if entry.terms().egress != HOST {
+                hop.mtu = entry.terms().mtu;
                 packet.check_egress(hop.mtu)?;
             }
             entry.count_to_plant(packet, key.protocol, &gateway.idle, now);
-            entry
+            entry.terms()
         }
         _ => {
             if let Err(why) = admission::admit(attempt, &key, found, hop) {
@@ -107,15 +107,15 @@ fn admit(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Result<Verd
     if packet.part == Part::First {
         fragments::remember(packet, frame.ingress(), &key, now);
     }
-    hop.interface = entry.egress();
-    hop.link_header = entry.link_header();
+    hop.interface = terms.egress;
+    hop.link_header = u32::from(terms.link_header);
     if hop.interface == HOST {
         return Ok(Verdict::ToGateway);
     }
     if mss::may_have(packet) {
-        mss::clamp(frame, packet, entry.mtu().min(gateway.users_mtu))?;
+        mss::clamp(frame, packet, terms.mtu.min(gateway.users_mtu))?;
     }
-    rewrite::packet(frame, packet, &packet.user_beyond, entry.device())?;
+    rewrite::packet(frame, packet, &packet.user_beyond, &terms.device)?;
     Ok(Verdict::ToPlant)
 }
 

@@ -59,8 +59,8 @@ pub struct Machine {
 /// Memory of a machine unless it is told otherwise; files in it take their share.
 const MEMORY_MIB: u32 = 2_048;
 
-/// Every instruction takes 2² ns; any core that a gateway is bought with is ten times as fast. While the guest sleeps its
-/// clock goes as this host's does, so that it has patience with a server outside.
+/// Every instruction takes 2² ns, much longer than on any core that a gateway has. While the guest sleeps its clock goes as
+/// this host's does, so that it has patience with a server outside.
 const CLOCK: &str = "shift=2,sleep=on";
 
 impl Machine {
