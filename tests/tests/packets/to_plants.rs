@@ -8,6 +8,7 @@ use vpn_ebpf_common::{
     names::USERS,
     protocol::{TCP, UDP},
     tcp::{ACK, SYN},
+    usage::Usage,
 };
 use vpn_tests::{
     by_hand::{OTHER_SET, SERVICE_PORT, UPLINK},
@@ -215,6 +216,18 @@ fn addresses(family: Family) -> Vec<Case> {
         dropped("the real address beside the virtual one", opens, Verdict::AddressInUse).given(open),
         dropped("the virtual address beside the real one", by_virtual.clone(), Verdict::AddressInUse)
             .given(open_real.clone()),
+        // As of a peer that was gone and is back: flows stay, the account does not. (What was opened is checked.)
+        dropped("the same with an account that was begun anew", by_virtual.clone(), Verdict::AddressInUse).given({
+            let open_real = open_real.clone();
+            move |pair| {
+                open_real(pair);
+                pair.edit(|records, _| {
+                    for usage in records.usage.values_mut() {
+                        *usage = Usage { opened: usage.opened, ..Usage::default() };
+                    }
+                });
+            }
+        }),
         dropped("while the other one settles", by_virtual.clone(), Verdict::AddressInUse).given({
             let open_real = open_real.clone();
             move |pair| {
