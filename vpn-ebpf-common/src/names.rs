@@ -7,9 +7,9 @@ pub const USERS: &str = "users";
 pub const PLANT: &str = "plant";
 /// Name of the XDP program in front of [`PLANT`] on Ethernet uplinks whose driver runs XDP.
 pub const GUARD: &str = "guard";
-/// The constant of [`USERS`] that says how many bytes of link header stand in front of its packets: 0 on WireGuard,
-/// 14 in test runs, to which the kernel gives Ethernet frames.
-pub const USERS_LINK_HEADER: &str = "USERS_LINK_HEADER";
+/// The constant of both programs that says how many bytes of link header stand in front of packets out of tunnels: 0 on
+/// WireGuard, 14 in test runs, to which the kernel gives Ethernet frames.
+pub const TUNNEL_LINK_HEADER: &str = "TUNNEL_LINK_HEADER";
 
 /// Tunnel address to [`Peer`](crate::peer::Peer). Written by the agent.
 pub const PEERS: &str = "PEERS";

@@ -128,7 +128,7 @@ pub fn refuse(frame: &mut Frame, question: &Question<'_>, verdict: Verdict, mtu:
 /// Where an answer goes.
 #[inline(always)]
 pub fn back(frame: &Frame) -> Hop {
-    Hop { interface: frame.ingress(), link_header: if frame.is_ethernet() { ETHERNET as u32 } else { 0 }, mtu: 0 }
+    Hop { interface: frame.ingress(), link_header: if frame.is_from_tunnel() { 0 } else { ETHERNET as u32 }, mtu: 0 }
 }
 
 #[inline(always)]

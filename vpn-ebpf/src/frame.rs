@@ -76,17 +76,17 @@ impl Frame {
         u16::from_be(unsafe { (*self.ctx.skb.skb).protocol } as u16)
     }
 
-    /// Whether the packet came with an Ethernet header.
+    /// Whether it came out of a tunnel, else off a wire.
     #[inline(always)]
-    pub const fn is_ethernet(&self) -> bool {
-        self.link == ETHERNET
+    pub const fn is_from_tunnel(&self) -> bool {
+        self.from_tunnel
     }
 
     /// Whether there may be bytes behind the IP packet that mean nothing: network cards fill short Ethernet frames up to 60
     /// bytes (IEEE 802.3, 3.2.8).
     #[inline(always)]
     pub fn may_be_padded(&self) -> bool {
-        self.is_ethernet() && !self.from_tunnel && self.segments().1 == 0
+        !self.from_tunnel && self.segments().1 == 0
     }
 
     /// The header at `offset`.
@@ -163,7 +163,7 @@ impl Frame {
     /// own.
     #[inline(always)]
     pub fn become_ethernet(&mut self) -> Result<(), Verdict> {
-        if self.is_ethernet() {
+        if self.link == ETHERNET {
             return Ok(());
         }
         // SAFETY: the helper checks the size itself. It moves the packet, which `&mut self` allows.

@@ -55,19 +55,15 @@ use crate::{
     frame::{ETHERNET, Frame},
 };
 
-/// Bytes of link header in front of packets on the users' device: none on WireGuard. Test runs, which always come with
-/// an Ethernet header, set it at load time.
+/// Bytes of link header in front of packets out of tunnels: none. Test runs, which always come with an Ethernet header, set
+/// it at load time.
 #[unsafe(no_mangle)]
-static USERS_LINK_HEADER: u32 = 0;
+static TUNNEL_LINK_HEADER: u32 = 0;
 
 /// From users to plants.
 #[classifier]
 pub fn users(ctx: TcContext) -> i32 {
-    // SAFETY: a constant of the object that the loader may have replaced; volatile, so that the compiler does not use
-    // the value that stands here.
-    let link_header = unsafe { core::ptr::addr_of!(USERS_LINK_HEADER).read_volatile() };
-    let mut frame = Frame::new(ctx, link_length(link_header), true);
-    users::forward(&mut frame)
+    users::forward(&mut from_tunnel(ctx))
 }
 
 /// From a plant back to users.
@@ -77,7 +73,8 @@ pub fn plant(ctx: TcContext) -> i32 {
     let interface = unsafe { (*ctx.skb.skb).ifindex };
     match maps::plant(interface) {
         Ok(plant) => {
-            let mut frame = Frame::new(ctx, link_length(plant.link_header), plant.link_header == 0);
+            let is_ethernet = plant.link_header == ETHERNET as u32;
+            let mut frame = if is_ethernet { Frame::new(ctx, ETHERNET, false) } else { from_tunnel(ctx) };
             plant::forward(&mut frame, plant)
         }
         Err(why) => {
@@ -88,16 +85,19 @@ pub fn plant(ctx: TcContext) -> i32 {
     }
 }
 
+#[inline(always)]
+fn from_tunnel(ctx: TcContext) -> Frame {
+    // SAFETY: a constant of the object that the loader may have replaced; volatile, so that the compiler does not use
+    // the value that stands here.
+    let link_header = unsafe { core::ptr::addr_of!(TUNNEL_LINK_HEADER).read_volatile() };
+    // One of two numbers, as the verifier wants to know.
+    Frame::new(ctx, if link_header == ETHERNET as u32 { ETHERNET } else { 0 }, true)
+}
+
 /// In front of `plant` on an Ethernet uplink whose driver runs XDP.
 #[xdp]
 pub fn guard(ctx: XdpContext) -> u32 {
     guard::filter(&ctx)
-}
-
-/// One of two numbers, as the verifier wants to know.
-#[inline(always)]
-const fn link_length(link_header: u32) -> usize {
-    if link_header == ETHERNET as u32 { ETHERNET } else { 0 }
 }
 
 #[cfg(not(test))]

@@ -46,7 +46,7 @@ pub fn forward(frame: &mut Frame, plant: &Plant) -> i32 {
         Err(why) => return exit::leave(frame, why, &frame.traffic(), &hop),
     };
     packet.clear();
-    if frame.is_ethernet() && neighbour::is_discovery(frame) {
+    if !frame.is_from_tunnel() && neighbour::is_discovery(frame) {
         hop.interface = exit::HOST;
         return exit::leave(frame, Verdict::Neighbour, &frame.traffic(), &hop);
     }

@@ -258,7 +258,8 @@ fn plant(random: &mut Random, number: u8) -> Plant {
     Plant {
         id: FIRST_PLANT + u32::from(number),
         mtu: random.pick(&[1_280, 1_420, 1_500]),
-        link_header: 14,
+        // Behind a tunnel, or Ethernet.
+        link_header: random.pick(&[0, 14]),
         subnets: subnets(random, number),
     }
 }

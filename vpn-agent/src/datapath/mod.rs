@@ -190,12 +190,12 @@ impl Datapath {
         Self::load(OBJECT, pin_dir, sizes, TEST_RUN_LINK_HEADER)
     }
 
-    /// Loads an object, [`OBJECT`] as a rule. `users_link_header` is the number of bytes in front of the IP header on the
-    /// users' interface.
+    /// Loads an object, [`OBJECT`] as a rule. `tunnel_link_header` is the number of bytes in front of the IP header of
+    /// packets out of tunnels.
     ///
     /// # Errors
     /// As [`Datapath::open`].
-    pub fn load(object: &[u8], pin_dir: Option<&Path>, sizes: &Sizes, users_link_header: u32) -> Result<Self, Error> {
+    pub fn load(object: &[u8], pin_dir: Option<&Path>, sizes: &Sizes, tunnel_link_header: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
         let mut links = None;
         let mut resized = None;
@@ -223,7 +223,7 @@ impl Datapath {
         for (name, entries) in sizes.by_map() {
             loader.map_max_entries(name, entries);
         }
-        loader.override_global(names::USERS_LINK_HEADER, &users_link_header, true);
+        loader.override_global(names::TUNNEL_LINK_HEADER, &tunnel_link_header, true);
         let mut ebpf = loader.load(object)?;
         for program in [names::USERS, names::PLANT] {
             let failed = |source| Error::Program { program, source };
