@@ -54,6 +54,19 @@ pub fn measure(report: &Report, scene: &mut Scene, size: &str, flows: u32, effor
     Ok(())
 }
 
+/// Measures the program of plants whose uplink is Ethernet: the kernel updates the transport checksum there, because only
+/// it knows whether hardware is to complete it.
+pub fn measure_ethernet(report: &Report, scene: &mut Scene, size: &str, flows: u32, effort: Effort) -> Result<()> {
+    let mut conversations: Vec<_> =
+        (0..flows).map(|n| Conversation::nth(n, scene.topology.peers, Family::V4, Addressed::Virtual)).collect();
+    scene.open(&conversations)?;
+    Random::new().shuffle(&mut conversations);
+    scene.load(&conversations, Program::Plant)?;
+    let (bare, ours) = compare(scene, Program::Plant, FLOOR_PLANT, flows, effort)?;
+    report.add(&Figure::new(format!("{}.established.ethernet.{size}", Program::Plant.name()), ours, "ns").against(bare));
+    Ok(())
+}
+
 /// Measures the one other thing that no packet can do without: the clock.
 pub fn measure_clock(report: &Report, scene: &mut Scene, effort: Effort) -> Result<()> {
     let peers = scene.topology.peers;

@@ -49,9 +49,6 @@ impl Program {
     }
 }
 
-/// Bytes of the ring, for the records of all flows that one round opens.
-const EVENTS_BYTES: u32 = 32 << 20;
-
 impl Scene {
     /// Loads the programs and fills the maps; `flows_max` is the size of the flow table.
     pub fn build(topology: Topology, flows_max: u32) -> Result<Self> {
@@ -63,7 +60,6 @@ impl Scene {
             routes_max: topology.routes(),
             plants_max: topology.plants,
             flows_max,
-            events_bytes: EVENTS_BYTES,
             ..Sizes::default()
         };
         let mut datapath = Datapath::for_test_runs(Some(pins.path()), &sizes).context("load the programs")?;
@@ -77,7 +73,8 @@ impl Scene {
     pub fn open(&mut self, conversations: &[Conversation]) -> Result<()> {
         self.load(conversations, Program::Users)?;
         self.run(Program::Users, conversations.len() as u32)?;
-        self.drain_events()
+        self.drain_events()?;
+        Ok(())
     }
 
     /// Removes the flows of the conversations.
@@ -111,11 +108,14 @@ impl Scene {
         Ok(time)
     }
 
-    /// Forgets the records in the ring, so that there is room for others.
-    pub fn drain_events(&mut self) -> Result<()> {
+    /// Forgets the records in the ring, so that there is room for others. Gives their number.
+    pub fn drain_events(&mut self) -> Result<u32> {
         let mut events = RingBuf::try_from(self.datapath.map_mut(EVENTS))?;
-        while events.next().is_some() {}
-        Ok(())
+        let mut records = 0;
+        while events.next().is_some() {
+            records += 1;
+        }
+        Ok(records)
     }
 
     fn successes(&self, program: Program) -> Result<u64> {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use vpn_agent::datapath::fill::Content;
+use vpn_agent::datapath::{TEST_RUN_LINK_HEADER, fill::Content};
 use vpn_ebpf_common::{
     Address, Prefix,
     flow::FlowKey,
@@ -74,6 +74,8 @@ pub enum Addressed {
 impl Topology {
     /// 1 k users and 1 k routes, in test runs.
     pub const SMALL: Self = Self::of_test_runs(1_000, 10, 25);
+    /// As [`Self::SMALL`], with plants behind Ethernet.
+    pub const ETHERNET: Self = Self { link_header: TEST_RUN_LINK_HEADER, ..Self::SMALL };
     /// 100 k users and 1 M routes, in test runs.
     pub const LARGE: Self = Self::of_test_runs(100_000, 1_000, 250);
     /// 1 k users, and more and more routes.
@@ -84,9 +86,9 @@ impl Topology {
         ("routes.cost.1m", Self::of_test_runs(1_000, 1_000, 250)),
     ];
 
-    /// Test runs come in by the loopback interface, and nothing leaves.
+    /// Plants are behind tunnels. Test runs come in by the loopback interface, and nothing leaves.
     const fn of_test_runs(peers: u32, sets: u32, plants_per_set: u32) -> Self {
-        Self { peers, sets, plants: plants_per_set * 4, plants_per_set, users: 1, first_plant: 1, link_header: 14 }
+        Self { peers, sets, plants: plants_per_set * 4, plants_per_set, users: 1, first_plant: 1, link_header: 0 }
     }
 
     /// Number of routes.
