@@ -94,7 +94,7 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, found: Option<Entry>, hop: &m
     if is_inside_connection(packet) && flow.device.is(&key.addressed) && !may_join_connections(gateway, hop) {
         return Err(Verdict::NoConnection);
     }
-    if !other.is(&key.addressed) && is_in_use(&FlowKey { addressed: other, ..*key }, now) {
+    if !other.is(&key.addressed) && is_met(&FlowKey { addressed: other, ..*key }, flow, now) {
         return Err(Verdict::AddressInUse);
     }
     open(attempt, key, flow, replaces)
@@ -155,7 +155,10 @@ pub fn forward_unrecorded(frame: &mut Frame, attempt: &Attempt<'_>, key: &FlowKe
     rewrite::packet(frame, packet, &packet.user_beyond, &flow.device)
 }
 
+/// Whether the same device has a flow under this key, so that a reply would not tell which of the two it belongs to. One
+/// to another plant's device, which has the same address there, stands in nobody's way.
 #[inline(always)]
-fn is_in_use(key: &FlowKey, now: u64) -> bool {
-    Entry::find(key).is_some_and(|entry| entry.age(key, now) != Age::Over)
+fn is_met(key: &FlowKey, flow: &Flow, now: u64) -> bool {
+    Entry::find(key)
+        .is_some_and(|entry| entry.leads_to(flow.plant, &flow.device) && entry.age(key, now) != Age::Over)
 }
