@@ -18,13 +18,13 @@ const LOG: &str = "RUST_LOG=info,vpn_agent::run::step=debug";
 /// Requirements: A3, C4, D1, D2, D3, E3, G3.
 #[test]
 fn uplinks_come_back_and_the_kernel_stays_as_it_shall_be() {
-    super::newest_kernel("uplinks").iter().for_each(play);
+    crate::newest_kernel("uplinks").iter().for_each(play);
 }
 
 /// On the other kernels, which takes its time.
 #[test]
 fn uplinks_come_back_on_every_other_kernel() {
-    super::other_kernels("uplinks").iter().for_each(play);
+    crate::other_kernels("uplinks").iter().for_each(play);
 }
 
 fn play(kernel: &Kernel) {

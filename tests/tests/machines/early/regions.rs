@@ -13,15 +13,15 @@ const LIMIT: Duration = Duration::from_secs(400);
 /// Requirements: E1, E2, E3, E4.
 #[test]
 fn a_profile_goes_on_in_another_region() {
-    super::newest_kernel("regions").iter().for_each(play);
+    crate::newest_kernel("regions").iter().for_each(play);
 }
 
 /// On the other kernels, which takes its time.
 #[test]
 fn a_profile_goes_on_in_another_region_on_every_other_kernel() {
-    super::other_kernels("regions").iter().for_each(play);
+    crate::other_kernels("regions").iter().for_each(play);
 }
 
 fn play(kernel: &Kernel) {
-    super::play(wg_quick::into_machine(Machine::new(kernel)), "regions", LIMIT);
+    crate::play(wg_quick::into_machine(Machine::new(kernel)), "regions", LIMIT);
 }
