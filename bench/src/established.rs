@@ -63,7 +63,8 @@ pub fn measure_ethernet(report: &Report, scene: &mut Scene, size: &str, flows: u
     Random::new().shuffle(&mut conversations);
     scene.load(&conversations, Program::Plant)?;
     let (bare, ours) = compare(scene, Program::Plant, FLOOR_PLANT, flows, effort)?;
-    report.add(&Figure::new(format!("{}.established.ethernet.{size}", Program::Plant.name()), ours, "ns").against(bare));
+    report
+        .add(&Figure::new(format!("{}.established.ethernet.{size}", Program::Plant.name()), ours, "ns").against(bare));
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use vpn_ebpf_common::{
     names,
     peer::Peer,
     route::{Route, RouteKey, SET_BITS},
+    ways::{PLACES, Ways},
 };
 
 use crate::{
@@ -162,6 +163,15 @@ impl Kernel {
         replace(self.map(names::USAGE), &records.usage);
         replace(self.map(names::RELEASED), &records.released);
         replace(self.map(names::FRAGMENTS), &records.fragments);
+    }
+
+    /// Has the programs forget by which addresses these peers have opened flows. They must have none.
+    ///
+    /// # Panics
+    /// If the map cannot be written.
+    pub fn forget_ways(&mut self, peers: impl Iterator<Item = u32>) {
+        let mut ways = Array::<_, Ways>::try_from(self.map(names::WAYS)).unwrap();
+        peers.for_each(|peer| ways.set(peer % PLACES, Ways::default(), 0).unwrap());
     }
 
     /// Takes what is in EVENTS.

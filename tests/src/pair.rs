@@ -64,6 +64,7 @@ impl Pair {
     pub fn clear(&mut self) {
         self.model = Model::new(self.model.topology.clone(), self.model.capacities);
         self.kernel.set_records(&self.model.records);
+        self.kernel.forget_ways(self.model.topology.peers.values().map(|peer| peer.id));
         self.kernel.events();
         for (verdict, counted) in Verdict::ALL.iter().zip(&mut self.counted) {
             *counted = self.kernel.counter(*verdict);

@@ -31,6 +31,8 @@ pub const DENIED: &str = "DENIED";
 pub const USAGE: &str = "USAGE";
 /// Peer id to how many of its flows were removed from FLOWS (`u64`). Written by the collector, likewise.
 pub const RELEASED: &str = "RELEASED";
+/// Array of [`Ways`](crate::ways::Ways), indexed by peer id modulo its length. Written by the programs.
+pub const WAYS: &str = "WAYS";
 /// LRU map of [`FragmentKey`](crate::fragment::FragmentKey) to [`Fragmented`](crate::fragment::Fragmented).
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// Ring buffer of the records in [`event`](crate::event).
@@ -39,8 +41,8 @@ pub const EVENTS: &str = "EVENTS";
 pub const STATS: &str = "STATS";
 
 /// All maps.
-pub const MAPS: [&str; 13] =
-    [PEERS, ROUTES, PLANTS, SERVICES, GATEWAY, FLOWS, CLOSED, DENIED, USAGE, RELEASED, FRAGMENTS, EVENTS, STATS];
+pub const MAPS: [&str; 14] =
+    [PEERS, ROUTES, PLANTS, SERVICES, GATEWAY, FLOWS, CLOSED, DENIED, USAGE, RELEASED, WAYS, FRAGMENTS, EVENTS, STATS];
 
 /// Where maps and links are pinned unless the configuration says otherwise. The layout's version is a folder below.
 pub const PIN_DIR: &str = "/sys/fs/bpf/vpn";

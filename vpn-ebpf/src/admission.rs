@@ -8,6 +8,7 @@ use vpn_ebpf_common::{
     protocol,
     service::ServiceKey,
     tcp,
+    ways::Way,
 };
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     packet::{Packet, Part},
     rewrite,
     users::Attempt,
+    ways::Place,
 };
 
 /// The largest packet to a service of the gateway, which goes over no wire.
@@ -62,7 +64,7 @@ fn resolve(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, other: &mut Ad
 /// without a flow, to `hop`.
 #[inline(never)]
 pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, found: Option<Entry>, hop: &mut Hop) -> Result<(), Verdict> {
-    let &Attempt { gateway, packet, now, .. } = attempt;
+    let &Attempt { gateway, ref peer, packet, now, .. } = attempt;
     let flow = maps::scratch(Scratch::Opening).ok_or(Verdict::NoMemory)?;
     let mut other = key.addressed;
     resolve(attempt, key, flow, &mut other)?;
@@ -94,8 +96,16 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, found: Option<Entry>, hop: &m
     if is_inside_connection(packet) && flow.device.is(&key.addressed) && !may_join_connections(gateway, hop) {
         return Err(Verdict::NoConnection);
     }
-    if !other.is(&key.addressed) && is_met(&FlowKey { addressed: other, ..*key }, flow, now) {
+    let (place, way) = (Place::of(peer.id).ok_or(Verdict::NoMemory)?, Way::of(&key.addressed, &flow.device));
+    if !other.is(&key.addressed)
+        && place.has_other_than(way)
+        && is_met(&FlowKey { addressed: other, ..*key }, flow, now)
+    {
         return Err(Verdict::AddressInUse);
+    }
+    // Flows to the gateway itself are none to a device.
+    if hop.interface != HOST {
+        place.note(way);
     }
     open(attempt, key, flow, replaces)
 }
@@ -159,6 +169,5 @@ pub fn forward_unrecorded(frame: &mut Frame, attempt: &Attempt<'_>, key: &FlowKe
 /// to another plant's device, which has the same address there, stands in nobody's way.
 #[inline(always)]
 fn is_met(key: &FlowKey, flow: &Flow, now: u64) -> bool {
-    Entry::find(key)
-        .is_some_and(|entry| entry.leads_to(flow.plant, &flow.device) && entry.age(key, now) != Age::Over)
+    Entry::find(key).is_some_and(|entry| entry.leads_to(flow.plant, &flow.device) && entry.age(key, now) != Age::Over)
 }

@@ -44,6 +44,7 @@ mod plant;
 mod rewrite;
 mod stats;
 mod users;
+mod ways;
 
 use aya_ebpf::{
     macros::{classifier, xdp},

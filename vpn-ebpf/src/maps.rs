@@ -1,6 +1,6 @@
 //! The maps, each with who writes it and what a full one means. Sizes are defaults; the agent sets its own.
-//! Values are copied out at once, or reached through [`crate::flows`], [`crate::denials`], [`crate::limits`] and
-//! [`crate::stats`].
+//! Values are copied out at once, or reached through [`crate::flows`], [`crate::ways`], [`crate::denials`], [`crate::limits`]
+//! and [`crate::stats`].
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -19,6 +19,7 @@ use vpn_ebpf_common::{
     route::{KEY_BITS, Route, RouteKey},
     service::ServiceKey,
     usage::Usage,
+    ways::{PLACES, Ways},
 };
 
 use crate::{clock::Clock, packet::Packet};
@@ -65,6 +66,10 @@ pub static USAGE: HashMap<u32, Usage, 131_072> = HashMap::new();
 /// How many of a peer's flows the collector has removed from [`FLOWS`].
 #[btf_map]
 static RELEASED: HashMap<u32, u64, 131_072> = HashMap::new();
+
+/// By which addresses of devices peers have opened flows, as long as there is [`FLOWS`].
+#[btf_map]
+pub static WAYS: Array<Ways, { PLACES as usize }> = Array::new();
 
 /// Fragmented packets on their way. Full: the one that was looked up longest ago goes, and the rest of its packet is
 /// dropped.

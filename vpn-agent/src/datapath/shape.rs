@@ -15,6 +15,7 @@ use vpn_ebpf_common::{
     route::{Route, RouteKey},
     service::ServiceKey,
     usage::Usage,
+    ways::{PLACES, Ways},
 };
 
 use super::Error;
@@ -85,6 +86,7 @@ impl Sizes {
             names::GATEWAY => 1,
             names::SERVICES => SERVICES_MAX,
             names::STATS => Verdict::COUNT as u32,
+            names::WAYS => PLACES,
             name => self.by_map().into_iter().find(|(map, _)| *map == name).map_or(0, |(_, entries)| entries),
         }
     }
@@ -129,6 +131,7 @@ fn key_and_value(name: &str) -> (u32, u32) {
         names::SERVICES => (size_of::<ServiceKey>(), 4),
         names::USAGE => (4, size_of::<Usage>()),
         names::RELEASED => (4, 8),
+        names::WAYS => (4, size_of::<Ways>()),
         names::FRAGMENTS => (size_of::<FragmentKey>(), size_of::<Fragmented>()),
         _ => (0, 0),
     };
