@@ -133,7 +133,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let wants = |part| arguments.wants(part);
     let large = if effort == Effort::Trial { Topology::SMALL } else { Topology::LARGE };
 
-    if [Part::Programs, Part::Established, Part::Opening].into_iter().any(wants) {
+    if [Part::Programs, Part::Established].into_iter().any(wants) {
         let scene = &mut Scene::build(Topology::SMALL, 131_072)?;
         if wants(Part::Programs) {
             programs::measure(report, scene)?;
@@ -142,9 +142,11 @@ fn run(arguments: &Arguments) -> Result<()> {
             established::measure_clock(report, scene, effort)?;
             established::measure(report, scene, "1k", 1_000, effort)?;
         }
-        if wants(Part::Opening) {
-            opening::measure(report, scene, "flow.new", effort)?;
-        }
+    }
+    // In scenes of their own, whose peers have used no addresses before.
+    if wants(Part::Opening) {
+        opening::measure(report, &mut Scene::build(Topology::SMALL, 131_072)?, "flow.new", effort)?;
+        opening::measure(report, &mut Scene::build(large, effort.part(1 << 20))?, "flow.new.1m-routes", effort)?;
     }
     if wants(Part::Established) {
         let scene = &mut Scene::build(Topology::ETHERNET, 131_072)?;
@@ -154,13 +156,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         let scene = &mut Scene::build(large, 131_072)?;
         established::measure(report, scene, "100k", effort.part(100_000), effort)?;
     }
-    if [Part::Established, Part::Opening, Part::Memory].into_iter().any(wants) {
+    if [Part::Established, Part::Memory].into_iter().any(wants) {
         let scene = &mut Scene::build(large, effort.part(1 << 20))?;
         if wants(Part::Established) {
             established::measure(report, scene, "1m", effort.part(1_000_000), effort)?;
-        }
-        if wants(Part::Opening) {
-            opening::measure(report, scene, "flow.new.1m-routes", effort)?;
         }
         if wants(Part::Memory) {
             memory::measure(report, scene)?;

@@ -19,16 +19,32 @@ const FLOWS: u32 = 50_000;
 /// Bytes that the kernel puts in front of a record in a ring (`BPF_RINGBUF_HDR_SZ`).
 const RECORD_HEADER: u32 = 8;
 
-/// Measures the packet that opens a flow: by a route to one of all plants of the user, at random.
+/// Measures the packet that opens a flow: by a route to one of all plants of the user, at random. First by users who have
+/// only ever written virtual addresses, then (`.both`) by users who have written real ones as well.
 pub fn measure(report: &Report, scene: &mut Scene, name: &str, effort: Effort) -> Result<()> {
     let mut conversations = conversations(scene, effort);
     Random::new().shuffle(&mut conversations);
-    scene.load(&conversations, Program::Users)?;
+    measure_each(report, scene, name, &conversations, effort)?;
+    let by_real: Vec<_> =
+        conversations.iter().map(|by_virtual| Conversation { addressed: Addressed::Real, ..*by_virtual }).collect();
+    scene.open(&by_real)?;
+    scene.close(&by_real)?;
+    measure_each(report, scene, &format!("{name}.both"), &conversations, effort)
+}
+
+fn measure_each(
+    report: &Report,
+    scene: &mut Scene,
+    name: &str,
+    conversations: &[Conversation],
+    effort: Effort,
+) -> Result<()> {
+    scene.load(conversations, Program::Users)?;
     let mut times = Vec::new();
     for _ in 0..effort.rounds() {
         let driver = scene.driver.run_own(NOTHING, effort.part(FLOWS))?;
         times.push(open(scene, effort.part(FLOWS))? - driver);
-        scene.close(&conversations)?;
+        scene.close(conversations)?;
     }
     report.add(&Figure::new(name, median(times), "ns"));
     Ok(())

@@ -1,11 +1,14 @@
 //! The real programs, as the kernel runs them (`BPF_PROG_TEST_RUN`), for packets that come in by several interfaces.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use aya::{
     Pod,
     maps::{
-        Array, HashMap, Map, PerCpuArray, RingBuf,
+        Array, HashMap, Map, MapData, PerCpuArray, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
     programs::{TestRun as _, TestRunOptions},
@@ -45,6 +48,8 @@ pub struct Kernel {
     datapath: Datapath,
     /// The frame of the next run, kept for its memory.
     frame: Vec<u8>,
+    /// Ids of all peers that there ever were.
+    peers: BTreeSet<u32>,
 }
 
 impl Kernel {
@@ -68,7 +73,7 @@ impl Kernel {
         };
         let datapath = Datapath::for_test_runs(None, &sizes).expect("the programs load; this test needs root");
         interfaces::create();
-        Self { datapath, frame: Vec::new() }
+        Self { datapath, frame: Vec::new(), peers: BTreeSet::new() }
     }
 
     /// Has the maps that the agent writes hold this, and nothing else.
@@ -77,6 +82,7 @@ impl Kernel {
     /// If it does not fit.
     pub fn install(&mut self, topology: &Topology) {
         self.install_peers(topology);
+        self.peers.extend(topology.peers.values().map(|peer| peer.id));
         replace(self.map(names::PLANTS), &topology.plant_entries());
         replace(self.map(names::SERVICES), &topology.service_entries());
         replace_routes(self.map(names::ROUTES), topology);
@@ -165,13 +171,26 @@ impl Kernel {
         replace(self.map(names::FRAGMENTS), &records.fragments);
     }
 
-    /// Has the programs forget by which addresses these peers have opened flows. They must have none.
+    /// Has the programs forget by which addresses peers have opened flows. There must be none.
     ///
     /// # Panics
     /// If the map cannot be written.
-    pub fn forget_ways(&mut self, peers: impl Iterator<Item = u32>) {
-        let mut ways = Array::<_, Ways>::try_from(self.map(names::WAYS)).unwrap();
-        peers.for_each(|peer| ways.set(peer % PLACES, Ways::default(), 0).unwrap());
+    pub fn forget_ways(&mut self) {
+        let peers = self.peers.clone();
+        let mut ways = self.ways_map();
+        peers.into_iter().for_each(|peer| ways.set(peer % PLACES, Ways::default(), 0).unwrap());
+    }
+
+    /// By which addresses a peer has opened flows.
+    ///
+    /// # Panics
+    /// If the map cannot be read.
+    pub fn ways(&mut self, peer: u32) -> Ways {
+        self.ways_map().get(&(peer % PLACES), 0).unwrap()
+    }
+
+    fn ways_map(&mut self) -> Array<&mut MapData, Ways> {
+        self.map(names::WAYS).try_into().unwrap()
     }
 
     /// Takes what is in EVENTS.

@@ -8,6 +8,7 @@ use vpn_ebpf_common::{
     event::Event,
     flow::{Age, Traffic},
     names::PLANT,
+    ways::Ways,
 };
 
 use crate::{
@@ -60,11 +61,16 @@ impl Pair {
         self.kernel.records()
     }
 
+    /// By which addresses a peer has opened flows, in the kernel. The model always looks under both.
+    pub fn ways(&mut self, peer: u32) -> Ways {
+        self.kernel.ways(peer)
+    }
+
     /// Forgets everything but the counters.
     pub fn clear(&mut self) {
         self.model = Model::new(self.model.topology.clone(), self.model.capacities);
         self.kernel.set_records(&self.model.records);
-        self.kernel.forget_ways(self.model.topology.peers.values().map(|peer| peer.id));
+        self.kernel.forget_ways();
         self.kernel.events();
         for (verdict, counted) in Verdict::ALL.iter().zip(&mut self.counted) {
             *counted = self.kernel.counter(*verdict);

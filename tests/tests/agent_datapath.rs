@@ -1,9 +1,9 @@
 //! The agent's datapath against real maps and links: what is taken away goes at once, whatever becomes of the rest.
 
-use std::{net::Ipv4Addr, ops::Range, path::Path, sync::Arc};
+use std::{fs, net::Ipv4Addr, ops::Range, path::Path, sync::Arc};
 
 use aya::maps::{
-    HashMap, MapInfo,
+    Array, HashMap, MapInfo,
     lpm_trie::{Key, LpmTrie},
 };
 use vpn_agent::{
@@ -17,12 +17,13 @@ use vpn_agent::{
 };
 use vpn_ebpf_common::{
     LAYOUT,
-    names::{PLANTS, RELEASED, ROUTES, USAGE, USERS},
+    names::{PLANTS, RELEASED, ROUTES, USAGE, USERS, WAYS},
     peer::Peer,
     plant::{MAX_SUBNETS, Plant, Subnet},
     route::{Route, RouteKey},
     service::ServiceKey,
     usage::Usage,
+    ways::{PLACES, Ways},
 };
 use vpn_tests::{
     gate::{self, address, prefix, sizes},
@@ -270,6 +271,25 @@ fn fill_levels_are_counted_from_the_pins() {
     let expected =
         [("PEERS", 3, 8), ("ROUTES", 8, 64), ("PLANTS", 0, 8), ("FLOWS", 0, 64), ("CLOSED", 0, 64), ("DENIED", 0, 64)];
     assert_eq!(found, expected);
+}
+
+/// The pin of WAYS alone is lost, as where a removal of all pins was cut off: flows are there whose addresses nobody knows.
+///
+/// Requirements: C5.
+#[test]
+fn who_may_have_used_an_address_is_taken_to_have_used_it() {
+    let pins = Pins::new();
+    let found = || {
+        let mut datapath = Datapath::open(pins.path(), &sizes()).unwrap();
+        let ways = Array::<_, Ways>::try_from(datapath.map_mut(WAYS)).unwrap();
+        [0, 1, PLACES - 1].map(|place| ways.get(&place, 0).unwrap())
+    };
+    assert_eq!(found(), [Ways::default(); 3]);
+    assert_eq!(found(), [Ways::default(); 3], "an ordinary start");
+    fs::remove_file(pins.path().join(format!("v{LAYOUT}/maps/{WAYS}"))).unwrap();
+    for _ in 0..2 {
+        assert_eq!(found(), [Ways { real: 1, twin: 1 }; 3]);
+    }
 }
 
 #[test]

@@ -6,14 +6,14 @@ use crate::{Address, shared};
 pub const PLACES: u32 = 65_536;
 
 /// What the peers of one place have done, ever; nothing is taken back. The device of a flow and the address it is under
-/// never change, so every flow in FLOWS has its way here. Each word has one value besides zero, so that CPUs may write them
-/// at the same time.
+/// never change, so every flow to a device that is in FLOWS has its way here. Each word has one value besides zero, so that
+/// CPUs may write them at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Ways {
-    /// One once a flow was opened under the address that its device has at the plant.
+    /// One once a flow was about to be opened under the address that its device has at the plant.
     pub real: u32,
-    /// One once a flow was opened under the address that its device has in the virtual subnet.
+    /// One once a flow was about to be opened under the address that its device has in the virtual subnet.
     pub twin: u32,
 }
 

@@ -99,11 +99,11 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, found: Option<Entry>, hop: &m
     let (place, way) = (Place::of(peer.id).ok_or(Verdict::NoMemory)?, Way::of(&key.addressed, &flow.device));
     if !other.is(&key.addressed)
         && place.has_other_than(way)
-        && is_met(&FlowKey { addressed: other, ..*key }, flow, now)
+        && conflicts(&FlowKey { addressed: other, ..*key }, flow, now)
     {
         return Err(Verdict::AddressInUse);
     }
-    // Flows to the gateway itself are none to a device.
+    // Flows to the gateway itself are in no device's way, and whoever asks it for names would be taken to use real addresses.
     if hop.interface != HOST {
         place.note(way);
     }
@@ -168,6 +168,6 @@ pub fn forward_unrecorded(frame: &mut Frame, attempt: &Attempt<'_>, key: &FlowKe
 /// Whether the same device has a flow under this key, so that a reply would not tell which of the two it belongs to. One
 /// to another plant's device, which has the same address there, stands in nobody's way.
 #[inline(always)]
-fn is_met(key: &FlowKey, flow: &Flow, now: u64) -> bool {
+fn conflicts(key: &FlowKey, flow: &Flow, now: u64) -> bool {
     Entry::find(key).is_some_and(|entry| entry.leads_to(flow.plant, &flow.device) && entry.age(key, now) != Age::Over)
 }

@@ -67,7 +67,8 @@ pub static USAGE: HashMap<u32, Usage, 131_072> = HashMap::new();
 #[btf_map]
 static RELEASED: HashMap<u32, u64, 131_072> = HashMap::new();
 
-/// By which addresses of devices peers have opened flows, as long as there is [`FLOWS`].
+/// By which addresses of devices peers have opened flows, as long as there is [`FLOWS`]. Written here; it has a place for
+/// every peer.
 #[btf_map]
 pub static WAYS: Array<Ways, { PLACES as usize }> = Array::new();
 

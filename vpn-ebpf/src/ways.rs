@@ -1,5 +1,5 @@
 //! By which of a device's two addresses a peer opens flows: who has only ever used one of them has no flow under the other,
-//! which need not be looked for. That look is where nothing else of the packet is in the flow table, and takes a fifth of a
+//! which need not be looked for. That look is where nothing else of the packet is in the flow table, and takes a sixth of a
 //! new flow.
 
 use core::ptr::{NonNull, addr_of, addr_of_mut};

@@ -12,9 +12,10 @@ use vpn_ebpf_common::{
     peer::Peer,
     protocol::TCP,
     tcp::{ACK, FIN, RST, SYN},
+    ways::{PLACES, Ways},
 };
 use vpn_tests::{
-    by_hand::{self, PEER, PLANT_ID},
+    by_hand::{self, PEER, PLANT_ID, SERVICE_PORT},
     gate::{self, DROP, Gate, OTHER_SET, REDIRECT, ROUTE_SET, address, content, now_ns, out, sizes},
     model::{Capacities, Coalesced},
     packet::{Ends, segment, tcp, udp},
@@ -68,6 +69,38 @@ fn a_flow_counts_both_directions_and_remembers_how_it_was_addressed() {
         assert_eq!((flow.plant, flow.route_set, flow.generation), (PLANT_ID, PEER.route_set, 1));
         assert_eq!(flow.tag, family.key(TCP).tag());
         assert!(before <= flow.opened_ns && flow.opened_ns < flow.last_ns && flow.last_ns <= now_ns());
+    }
+}
+
+/// By the real address, by the virtual one, and what is a flow to no device or no flow at all.
+///
+/// Requirements: C5.
+#[test]
+fn addresses_that_a_peer_has_used_are_remembered() {
+    let ways = |real, twin| Ways { real, twin };
+    let mut pair = pair(Capacities::LARGE);
+    for family in [V4, V6] {
+        let (by_real, by_virtual) = (tcp(family.out_real(), b""), tcp(family.out(), b""));
+        let real = segment(family.out_real(), SYN, &[], b"");
+        let service = udp(family.to_gateway(SERVICE_PORT), b"");
+        for (packets, expected) in [
+            (vec![&service, &by_real], ways(0, 0)),
+            (vec![&real], ways(1, 0)),
+            (vec![&by_virtual, &service], ways(0, 1)),
+            (vec![&by_virtual, &real], ways(0, 1)),
+        ] {
+            begin(&mut pair, &by_hand::topology());
+            packets.iter().for_each(|packet| play(&mut pair, USERS, packet));
+            assert_eq!(pair.ways(PEER.id), expected, "{} of {packets:?}", family.user);
+            assert_eq!(pair.ways(PEER.id + 1), ways(0, 0), "another peer's");
+        }
+        begin(&mut pair, &by_hand::topology());
+        for id in [PEER.id, PEER.id + PLACES] {
+            change(&mut pair, |topology| topology.peers.values_mut().for_each(|peer| peer.id = id));
+            play(&mut pair, USERS, if id == PEER.id { &real } else { &by_virtual });
+        }
+        assert_eq!(pair.ways(PEER.id), ways(1, 1), "who share a place are taken for one");
+        assert_eq!(pair.kernel_records().flows.len(), 2, "and look in vain");
     }
 }
 

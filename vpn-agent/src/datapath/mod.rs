@@ -36,6 +36,7 @@ mod routes;
 mod sets;
 mod shape;
 mod walk;
+mod ways;
 pub mod withdraw;
 
 pub use self::{
@@ -198,7 +199,7 @@ impl Datapath {
     pub fn load(object: &[u8], pin_dir: Option<&Path>, sizes: &Sizes, tunnel_link_header: u32) -> Result<Self, Error> {
         let mut loader = EbpfLoader::new();
         let mut links = None;
-        let mut resized = None;
+        let (mut resized, mut has_lost_ways) = (None, false);
         if let Some(pin_dir) = pin_dir {
             if let Some((found, path)) = layouts(pin_dir)?.into_iter().find(|(layout, _)| *layout != LAYOUT) {
                 return Err(Error::Layout { path, found });
@@ -209,6 +210,7 @@ impl Datapath {
             }
             let [maps, own_links] = dirs;
             shape::check(&maps, sizes)?;
+            has_lost_ways = ways::is_lost(&maps);
             let peers_pin = maps.join(names::PEERS);
             let kept = peers::of_other_size(&peers_pin, sizes.tunnel_addresses)?;
             for name in names::MAPS {
@@ -225,6 +227,9 @@ impl Datapath {
         }
         loader.override_global(names::TUNNEL_LINK_HEADER, &tunnel_link_header, true);
         let mut ebpf = loader.load(object)?;
+        if has_lost_ways {
+            ways::assume_all(ebpf.map_mut(names::WAYS).expect("the object has all maps"))?;
+        }
         for program in [names::USERS, names::PLANT] {
             let failed = |source| Error::Program { program, source };
             let classifier = classifier(&mut ebpf, program);
