@@ -22,11 +22,7 @@ pub fn measure(report: &Report, scene: &mut Scene, size: &str, flows: u32, effor
         (Family::V6, Addressed::Virtual, ".v6", true),
     ];
     for (family, addressed, variant, has_floor) in variants {
-        let mut conversations: Vec<_> =
-            (0..flows).map(|n| Conversation::nth(n, scene.topology.peers, family, addressed)).collect();
-        scene.open(&conversations)?;
-        // In this order they were given memory; nobody visits them in it.
-        Random::new().shuffle(&mut conversations);
+        let conversations = open(scene, flows, family, addressed)?;
         for (program, floor) in [(Program::Users, FLOOR_USERS), (Program::Plant, FLOOR_PLANT)] {
             // How the user writes an address makes no difference to the first of the two.
             if addressed == Addressed::Real && program == Program::Users {
@@ -57,15 +53,22 @@ pub fn measure(report: &Report, scene: &mut Scene, size: &str, flows: u32, effor
 /// Measures the program of plants whose uplink is Ethernet: the kernel updates the transport checksum there, because only
 /// it knows whether hardware is to complete it.
 pub fn measure_ethernet(report: &Report, scene: &mut Scene, size: &str, flows: u32, effort: Effort) -> Result<()> {
-    let mut conversations: Vec<_> =
-        (0..flows).map(|n| Conversation::nth(n, scene.topology.peers, Family::V4, Addressed::Virtual)).collect();
-    scene.open(&conversations)?;
-    Random::new().shuffle(&mut conversations);
+    let conversations = open(scene, flows, Family::V4, Addressed::Virtual)?;
     scene.load(&conversations, Program::Plant)?;
     let (bare, ours) = compare(scene, Program::Plant, FLOOR_PLANT, flows, effort)?;
     report
         .add(&Figure::new(format!("{}.established.ethernet.{size}", Program::Plant.name()), ours, "ns").against(bare));
     Ok(())
+}
+
+/// Opens so many flows. Gives their conversations at random: in the order in which they were opened they were given memory,
+/// and nobody visits them in it.
+fn open(scene: &mut Scene, flows: u32, family: Family, addressed: Addressed) -> Result<Vec<Conversation>> {
+    let peers = scene.topology.peers;
+    let mut conversations: Vec<_> = (0..flows).map(|n| Conversation::nth(n, peers, family, addressed)).collect();
+    scene.open(&conversations)?;
+    Random::new().shuffle(&mut conversations);
+    Ok(conversations)
 }
 
 /// Measures the one other thing that no packet can do without: the clock.

@@ -151,8 +151,6 @@ fn run(arguments: &Arguments) -> Result<()> {
     if wants(Part::Established) {
         let scene = &mut Scene::build(Topology::ETHERNET, 131_072)?;
         established::measure_ethernet(report, scene, "1k", 1_000, effort)?;
-    }
-    if wants(Part::Established) {
         let scene = &mut Scene::build(large, 131_072)?;
         established::measure(report, scene, "100k", effort.part(100_000), effort)?;
     }

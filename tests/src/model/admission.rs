@@ -126,11 +126,11 @@ impl Model {
                 return Err(Verdict::NoConnection.into());
             }
             let other = FlowKey { addressed: subnet.other_address(key.addressed.to_ip()).into(), ..*key };
-            let is_met = self.records.flows.get(&other).is_some_and(|flow| {
+            let conflicts = self.records.flows.get(&other).is_some_and(|flow| {
                 let is_same = flow.plant == resolved.plant && flow.device.to_ip() == resolved.device;
                 is_same && flow.age(now) != Age::Over
             });
-            if other != *key && is_met {
+            if other != *key && conflicts {
                 return Err(Verdict::AddressInUse.into());
             }
         }
