@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use vpn_agent::datapath::read::Pinned;
+use vpn_agent::datapath::read::{Maps as _, Pinned};
 use vpn_directory::Directory;
 
 use crate::{api::Api, lab::write_key, namespace::Namespace, steps::wait_for};
@@ -335,6 +335,24 @@ impl Gateway {
     /// If the agent has not pinned them.
     pub fn maps(&self) -> Result<Pinned> {
         Ok(Pinned::open(Path::new(self.host.pin_dir))?)
+    }
+
+    /// What both programs have logged, and what the kernel has counted, for whoever wants to know why a scenario failed.
+    #[must_use]
+    pub fn account(&self) -> String {
+        let kernel = self.kernel_account().unwrap_or_else(|error| format!("{error:#}\n"));
+        format!("{}\n--- kernel\n{kernel}", self.logs())
+    }
+
+    /// Packets by verdict, who was refused what, and which neighbours are known on uplinks.
+    fn kernel_account(&self) -> Result<String> {
+        let maps = self.maps()?;
+        let counted = maps.stats()?.into_iter().filter(|(_, traffic)| traffic.packets > 0);
+        let mut lines: Vec<_> =
+            counted.map(|(verdict, traffic)| format!("{}: {} packets", verdict.label(), traffic.packets)).collect();
+        lines.extend(maps.denials()?.iter().map(|(key, denial)| format!("{key:?}: {denial:?}")));
+        lines.push(String::from_utf8(self.host.namespace.output("ip neigh show")?.stdout)?);
+        Ok(lines.join("\n"))
     }
 
     /// What both programs have logged.

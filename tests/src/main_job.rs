@@ -50,7 +50,7 @@ pub fn play(folder: &Path, clickhouse: &Clickhouse) -> Result<()> {
     let outcome = Job::set_up(&mut steps, folder, clickhouse).and_then(|mut job| {
         let played = job.play(&mut steps);
         if played.is_err() {
-            println!("{}", job.gateway.logs());
+            println!("{}", job.gateway.account());
         }
         played
     });

@@ -42,7 +42,7 @@ pub fn play(folder: &Path, clickhouse: &Clickhouse) -> Result<()> {
         let played = play_steps(&mut steps, &mut scene);
         if played.is_err() {
             for region in [&scene.eu, &scene.us] {
-                println!("=== {}\n{}", region.gateway.host().name, region.gateway.logs());
+                println!("=== {}\n{}", region.gateway.host().name, region.gateway.account());
             }
         }
         played

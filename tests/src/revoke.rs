@@ -66,7 +66,7 @@ pub fn play(folder: &Path, clickhouse: &Clickhouse) -> Result<()> {
     let outcome = Scene::set_up(&mut steps, folder, clickhouse).and_then(|mut scene| {
         let played = scene.play(&mut steps);
         if played.is_err() {
-            println!("{}", scene.gateway.logs());
+            println!("{}", scene.gateway.account());
         }
         played
     });

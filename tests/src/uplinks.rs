@@ -35,7 +35,7 @@ pub fn play(folder: &Path) -> Result<()> {
     let outcome = set_up(&mut steps, folder).and_then(|mut scene| {
         let played = play_steps(&mut steps, &mut scene);
         if played.is_err() {
-            println!("{}", scene.gateway.logs());
+            println!("{}", scene.gateway.account());
         }
         played
     });
