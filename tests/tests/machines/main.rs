@@ -1,7 +1,7 @@
 //! Whole scenarios in virtual machines, with kernel WireGuard and on the kernels that set-up has brought.
 //!
-//! They are one program, so that several play at a time: an emulated machine has two processors, and waits half of the
-//! time. `RUST_TEST_THREADS` says how many; that there are processors by default.
+//! They are one program, so that several play at a time: an emulated machine keeps one processor of the host busy.
+//! `RUST_TEST_THREADS` says how many; that there are processors by default.
 
 use std::{env, time::Duration};
 
