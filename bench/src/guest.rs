@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Rounds, each with every kind of traffic through both gateways.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Seconds of each transfer.
 const SECONDS: u32 = 4;
