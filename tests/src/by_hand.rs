@@ -37,6 +37,10 @@ pub const OTHER_SET: u32 = 4;
 pub const SERVICE_PORT: u16 = 53;
 /// Its route id.
 pub const SERVICE_ID: u32 = 91;
+/// Bytes of link header of a plant behind Ethernet.
+pub const ETHERNET: u32 = 14;
+/// That of one behind a tunnel.
+pub const TUNNEL: u32 = 0;
 
 /// A packet and what becomes of it.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +69,7 @@ impl Row {
     }
 }
 
-/// The topology above, and what else packets may meet: another plant with the same real addresses, to which
+/// The topology above, with plants behind Ethernet, and what else packets may meet: another plant with the same real addresses, to which
 /// [`OTHER_SET`] leads, and a service of the gateway.
 #[must_use]
 pub fn topology() -> Topology {
@@ -84,7 +88,7 @@ pub fn topology() -> Topology {
         });
         routes.collect::<BTreeMap<_, _>>()
     };
-    let plant = |id, subnets: &[Subnet]| Plant { id, mtu: 1_420, link_header: 14, subnets: subnets.to_vec() };
+    let plant = |id, subnets: &[Subnet]| Plant { id, mtu: 1_420, link_header: ETHERNET, subnets: subnets.to_vec() };
     let address = [ip("100.64.0.1"), ip("fd64::1")];
     let service = |address| Service { address, port: SERVICE_PORT, protocol: UDP };
     Topology {
@@ -117,6 +121,14 @@ pub fn topology() -> Topology {
         plants: BTreeMap::from([(UPLINK, plant(PLANT_ID, &subnets)), (OTHER_UPLINK, plant(OTHER_PLANT, &others))]),
         services: address.map(|address| (service(address), SERVICE_ID)).into(),
     }
+}
+
+/// The same, with plants behind tunnels.
+#[must_use]
+pub fn tunnels() -> Topology {
+    let mut topology = topology();
+    topology.plants.values_mut().for_each(|plant| plant.link_header = TUNNEL);
+    topology
 }
 
 /// The same, through which only small packets fit, and in which refusals are answered.

@@ -2,7 +2,7 @@
 
 use vpn_ebpf_common::{Verdict, flow::FlowKey, names::USERS};
 use vpn_tests::{
-    by_hand::{self, PEER, UPLINK},
+    by_hand::{OTHER_SET, PEER, UPLINK},
     interfaces::USERS_DEVICE,
     model::{Action, Arrival, Coalesced, Outcome},
     pair::Pair,
@@ -15,6 +15,7 @@ use vpn_tests::{
 pub struct Case {
     name: &'static str,
     program: &'static str,
+    ingress: u32,
     given: Box<dyn Fn(&mut Pair)>,
     packet: Vec<u8>,
     coalesced: Option<Coalesced>,
@@ -38,7 +39,8 @@ enum Fate {
 impl Case {
     /// A packet that is dropped.
     pub fn new(name: &'static str, program: &'static str, packet: Vec<u8>, verdict: Verdict) -> Self {
-        Self { name, program, given: Box::new(|_| ()), packet, coalesced: None, verdict, fate: Fate::Dropped }
+        let ingress = ingress_of(program);
+        Self { name, program, ingress, given: Box::new(|_| ()), packet, coalesced: None, verdict, fate: Fate::Dropped }
     }
 
     /// It goes on, as `out`.
@@ -61,19 +63,24 @@ impl Case {
         Self { given: Box::new(given), ..self }
     }
 
+    /// It comes from another plant.
+    pub fn from(self, uplink: u32) -> Self {
+        Self { ingress: uplink, ..self }
+    }
+
     /// The kernel has put it together from several.
     pub fn coalesced(self, segments: u32, size: u32) -> Self {
         Self { coalesced: Some(Coalesced { segments, size }), ..self }
     }
 
     /// Runs it, from empty maps.
-    pub fn check(&self, pair: &mut Pair) {
+    pub fn check(&self, pair: &mut Pair, topology: &Topology) {
         let name = self.name;
-        begin(pair, &by_hand::topology());
+        begin(pair, topology);
         (self.given)(pair);
-        let outcome = run(pair, self.program, &self.packet, self.coalesced);
+        let outcome = arrive(pair, self.program, self.ingress, &self.packet, self.coalesced);
         assert_eq!(outcome.verdict, self.verdict, "{name}");
-        let (back, on) = if self.program == USERS { (USERS_DEVICE, UPLINK) } else { (UPLINK, USERS_DEVICE) };
+        let (back, on) = (self.ingress, if self.program == USERS { UPLINK } else { USERS_DEVICE });
         let (action, out) = match &self.fate {
             Fate::Forwarded(out) => (Action::Redirect(on), out),
             Fate::Passed => (Action::Pass, &self.packet),
@@ -94,9 +101,22 @@ pub fn begin(pair: &mut Pair, topology: &Topology) {
 
 /// Runs a packet, coalesced or not.
 pub fn run(pair: &mut Pair, program: &'static str, packet: &[u8], coalesced: Option<Coalesced>) -> Outcome {
-    let ingress = if program == USERS { USERS_DEVICE } else { UPLINK };
+    arrive(pair, program, ingress_of(program), packet, coalesced)
+}
+
+fn arrive(
+    pair: &mut Pair,
+    program: &'static str,
+    ingress: u32,
+    packet: &[u8],
+    coalesced: Option<Coalesced>,
+) -> Outcome {
     let arrival = Arrival { ingress, packet: packet.to_vec(), coalesced };
     happen(pair, Step::Packet(Packet { program, arrival })).expect("a packet has an outcome")
+}
+
+fn ingress_of(program: &str) -> u32 {
+    if program == USERS { USERS_DEVICE } else { UPLINK }
 }
 
 /// Runs a packet that comes before, whatever becomes of it.
@@ -120,6 +140,21 @@ pub fn change_route_set(pair: &mut Pair, route_set: u32) {
 pub fn copy_route_set(pair: &mut Pair) {
     change(pair, |topology| drop(topology.route_sets.insert(77, topology.route_sets[&PEER.route_set].clone())));
     change_route_set(pair, 77);
+}
+
+/// Puts all plants behind links with headers of this length.
+pub fn connect_plants(pair: &mut Pair, link_header: u32) {
+    change(pair, |topology| topology.plants.values_mut().for_each(|plant| plant.link_header = link_header));
+}
+
+/// Has the real addresses lead to the other plant, while the virtual ones lead to this one as before.
+pub fn lead_real_to_other(pair: &mut Pair) {
+    change(pair, |topology| {
+        let others = topology.route_sets[&OTHER_SET].clone();
+        for (net, route) in topology.route_sets.get_mut(&PEER.route_set).unwrap() {
+            *route = others.get(net).copied().unwrap_or(*route);
+        }
+    });
 }
 
 /// Gives the plant other real addresses.

@@ -11,7 +11,7 @@ use vpn_ebpf_common::{
     usage::Usage,
 };
 use vpn_tests::{
-    by_hand::{OTHER_SET, PEER, SERVICE_PORT, UPLINK},
+    by_hand::{OTHER_SET, SERVICE_PORT, UPLINK},
     packet::{
         Ends, echo_request, fragment, segment, tcp, translated, udp, udp_without_checksum, with_hops, with_ipv4,
         with_ipv6,
@@ -21,7 +21,7 @@ use vpn_tests::{
 };
 
 use crate::{
-    case::{Case, change, change_route_set, copy_route_set, end, play, renumber, settle},
+    case::{Case, change, change_route_set, copy_route_set, end, lead_real_to_other, play, renumber, settle},
     family::Family,
 };
 
@@ -244,16 +244,9 @@ fn addresses(family: Family) -> Vec<Case> {
                 }
             })
             .forwarded(translated(&by_virtual, source, real)),
-        // Real addresses lead to the other plant, virtual ones to the one as before.
         Case::new("beside the same real address at another plant", USERS, by_virtual.clone(), Verdict::ToPlant)
             .given(move |pair| {
-                change(pair, |topology| {
-                    let others = topology.route_sets[&OTHER_SET].clone();
-                    let routes = topology.route_sets.get_mut(&PEER.route_set).unwrap();
-                    for (net, route) in routes {
-                        *route = others.get(net).copied().unwrap_or(*route);
-                    }
-                });
+                lead_real_to_other(pair);
                 open_real(pair);
             })
             .forwarded(translated(&by_virtual, source, real)),

@@ -8,13 +8,15 @@ use vpn_ebpf_common::{
     tcp::{ACK, SYN},
 };
 use vpn_tests::{
-    by_hand::OTHER_SET,
+    by_hand::{ETHERNET, OTHER_SET, OTHER_UPLINK, TUNNEL},
     packet::{Ends, echo_reply, echo_request, fragment, segment, tcp, translated, udp, udp_without_checksum},
     pair::Pair,
 };
 
 use crate::{
-    case::{Case, change, change_route_set, copy_route_set, end, play, renumber, settle},
+    case::{
+        Case, change, change_route_set, connect_plants, copy_route_set, end, lead_real_to_other, play, renumber, settle,
+    },
     family::Family,
 };
 
@@ -44,8 +46,14 @@ fn forwarded(family: Family) -> Vec<Case> {
         let out = translated(&packet, device, user);
         Case::new(name, PLANT, packet, Verdict::ToUser).given(open).forwarded(out)
     };
+    let open_both = move |pair: &mut Pair| {
+        lead_real_to_other(pair);
+        open_real(pair);
+        open(pair);
+    };
     let back = family.back();
     let reply = tcp(back, b"abc");
+    let padded = [&reply[..], &[0; 6]].concat();
     let by_real = translated(&reply, real, user);
     let key = family.key(TCP);
     let full = vec![1; 1_280 - family.header() - 8];
@@ -57,8 +65,11 @@ fn forwarded(family: Family) -> Vec<Case> {
         forwarded("UDP reply without checksum", udp_without_checksum(back, b"world")),
         forwarded("echo reply", echo_reply(back, &[7; 56])),
         forwarded("as large as the users' device takes", udp(back, &full)),
-        Case::new("a reply in a padded frame", PLANT, [&reply[..], &[0; 6]].concat(), Verdict::ToUser)
-            .given(open)
+        Case::new("a reply in a padded frame", PLANT, padded.clone(), Verdict::ToUser)
+            .given(move |pair| {
+                open(pair);
+                connect_plants(pair, ETHERNET);
+            })
             .forwarded(translated(&reply, device, user)),
         forwarded("several segments in one", tcp(back, &[1; 2_400])).coalesced(2, 1_200),
         forwarded("a segment size that fits", fitting.clone()),
@@ -70,7 +81,9 @@ fn forwarded(family: Family) -> Vec<Case> {
                 end(pair, key);
                 open_real(pair);
             })
-            .forwarded(by_real),
+            .forwarded(by_real.clone()),
+        forwarded("the same addresses and ports at two plants", reply.clone()).given(open_both),
+        forwarded("those of the other plant", reply.clone()).given(open_both).from(OTHER_UPLINK).forwarded(by_real),
         forwarded("a flow that the new route set allows too", reply.clone()).given(move |pair| {
             open(pair);
             copy_route_set(pair);
@@ -110,6 +123,12 @@ fn refused(family: Family) -> Vec<Case> {
     let out = family.out();
     let renumbered = Ends::new((family.renumbered, 502), (source, 40_000));
     vec![
+        dropped("a reply in a padded packet of a tunnel", [&reply[..], &[0; 6]].concat(), Verdict::Length).given(
+            move |pair| {
+                open(pair);
+                connect_plants(pair, TUNNEL);
+            },
+        ),
         dropped("to another port", tcp(Ends::new((real, 502), (source, 40_001)), b""), Verdict::NoFlow),
         dropped("from another port", tcp(Ends::new((real, 503), (source, 40_000)), b""), Verdict::NoFlow),
         dropped("from another device", tcp(Ends::new((neighbour, 502), (source, 40_000)), b""), Verdict::NoFlow),

@@ -5,11 +5,16 @@ use vpn_ebpf_common::{
     Verdict,
     names::{PLANT, USERS},
 };
-use vpn_tests::packet::{
-    echo_reply, echo_request, fragment, icmp, other, resized, tcp, udp, with_hops, with_ipv4, with_ipv6,
+use vpn_tests::{
+    by_hand::{ETHERNET, TUNNEL},
+    packet::{echo_reply, echo_request, fragment, icmp, other, resized, tcp, udp, with_hops, with_ipv4, with_ipv6},
+    pair::Pair,
 };
 
-use crate::{case::Case, family::Family};
+use crate::{
+    case::{Case, connect_plants},
+    family::Family,
+};
 
 /// Of both families.
 pub fn cases(family: Family) -> Vec<Case> {
@@ -63,6 +68,7 @@ fn ipv6(family: Family) -> Vec<Case> {
     let user = |name, packet, verdict| Case::new(name, USERS, packet, verdict);
     let plant = |name, packet, verdict| Case::new(name, PLANT, packet, verdict);
     let (out, back) = (family.out(), family.back());
+    let [by_ethernet, by_tunnel] = [ETHERNET, TUNNEL].map(|header| move |pair: &mut Pair| connect_plants(pair, header));
     let disguised = |change: fn(&mut Ipv6Header)| with_ipv6(&tcp(out, b"ab"), change);
     let discovery = |ends, kind, hops| with_hops(&icmp(ends, kind, 0, [0; 4], &[0; 16]), hops);
     let mut cases = vec![
@@ -73,8 +79,9 @@ fn ipv6(family: Family) -> Vec<Case> {
         plant("router solicitation", discovery(back, 133, 255), Verdict::IcmpType),
         plant("neighbour solicitation from far away", discovery(back, 135, 254), Verdict::IcmpType),
         user("neighbour solicitation from a user", discovery(out, 135, 255), Verdict::IcmpType),
-        plant("neighbour solicitation", discovery(back, 135, 255), Verdict::Neighbour).passed(),
-        plant("neighbour advertisement", discovery(back, 136, 255), Verdict::Neighbour).passed(),
+        plant("neighbour solicitation", discovery(back, 135, 255), Verdict::Neighbour).given(by_ethernet).passed(),
+        plant("neighbour advertisement", discovery(back, 136, 255), Verdict::Neighbour).given(by_ethernet).passed(),
+        plant("neighbour solicitation by a tunnel", discovery(back, 135, 255), Verdict::IcmpType).given(by_tunnel),
     ];
     for next in [0, 43, 51, 60, 135, 139, 140] {
         cases.push(user("an extension header", other(out, next, &[0; 24]), Verdict::ExtensionHeader));
