@@ -7,7 +7,7 @@ pub enum Effort {
     Trial,
     /// Two minutes.
     Quick,
-    /// A quarter of an hour.
+    /// Five to fifteen minutes.
     Full,
 }
 
