@@ -101,7 +101,7 @@ verdicts! {
     TtlExpired = "ttl-expired",
     /// Larger than the interface it must leave by.
     TooBig = "too-big",
-    /// The kernel had no memory to rewrite the packet.
+    /// The kernel had no memory to rewrite the packet, or was busy with the flow table just then.
     NoMemory = "no-memory",
 }
 

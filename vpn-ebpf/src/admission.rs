@@ -141,15 +141,17 @@ fn open(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, replaces: bool) -
     if replaces {
         Entry::close(key, now)?;
     }
-    if flows::open(key, flow, attempt) {
-        account.count_flow(replaces);
-        return Ok(());
+    match flows::open(key, flow, attempt) {
+        Ok(()) => {
+            account.count_flow(replaces);
+            Ok(())
+        }
+        Err(Verdict::FlowsFull) if gateway.options & FORWARD_UNRECORDED != 0 && flow.egress != HOST => {
+            account.count_unrecorded_flow(now);
+            Err(Verdict::UnrecordedToPlant)
+        }
+        Err(why) => Err(why),
     }
-    if gateway.options & FORWARD_UNRECORDED != 0 && flow.egress != HOST {
-        account.count_unrecorded_flow(now);
-        return Err(Verdict::UnrecordedToPlant);
-    }
-    Err(Verdict::FlowsFull)
 }
 
 /// Translates a packet that has no flow.

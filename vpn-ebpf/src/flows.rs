@@ -19,12 +19,14 @@ use crate::{
     users::Attempt,
 };
 
-/// `EEXIST`, as helpers return it.
+/// `E2BIG`, as helpers return it.
+const E2BIG: i32 = -7;
+/// `EEXIST`, likewise.
 const EEXIST: i32 = -17;
 
-/// Adds a flow on the terms of `flow`, with its first packet counted. False if there is no room.
+/// Adds a flow on the terms of `flow`, with its first packet counted.
 #[inline(always)]
-pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> bool {
+pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> Result<(), Verdict> {
     let &Attempt { gateway, packet, now, .. } = attempt;
     flow.tag = key.tag();
     flow.tcp_user = tcp::seen(0, packet.tcp_flags);
@@ -40,11 +42,12 @@ pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> bool {
         addr_of_mut!(flow.to_user.bytes).write_volatile(0);
     }
     flow.reserved = 0;
-    // EBUSY, where this CPU was interrupted while it held the bucket's lock, passes.
-    if FLOWS.insert(key, &*flow, u64::from(BPF_NOEXIST)).is_err()
-        && FLOWS.insert(key, &*flow, u64::from(BPF_NOEXIST)).is_err()
-    {
-        return false;
+    match FLOWS.insert(key, &*flow, u64::from(BPF_NOEXIST)) {
+        Ok(()) => {}
+        Err(E2BIG) => return Err(Verdict::FlowsFull),
+        // EBUSY: this CPU was interrupted in the collector's system call, just where that takes the bucket's lock (Linux
+        // 6.1, `htab_lock_bucket`). It goes on when this packet is done with, and the sender will try again.
+        Err(_) => return Err(Verdict::NoMemory),
     }
     if let Some(mut event) = EVENTS.reserve(0) {
         let record = event.as_mut_ptr();
@@ -58,7 +61,7 @@ pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> bool {
         // The collector polls; waking it for every flow would cost more than the flow itself.
         event.submit(u64::from(BPF_RB_NO_WAKEUP));
     }
-    true
+    Ok(())
 }
 
 /// Copies a flow, which others may write to meanwhile, word by word: of a copy as a whole the compiler makes a call of a
