@@ -110,6 +110,20 @@ pub fn admit(attempt: &Attempt<'_>, key: &FlowKey, found: Option<Entry>, hop: &m
     open(attempt, key, flow, replaces)
 }
 
+/// Admits a flow that is in the table on the terms that hold now, for a packet that is not one of its own.
+#[inline(never)]
+pub fn renew(attempt: &Attempt<'_>, key: &FlowKey, entry: Entry) -> Result<(), Verdict> {
+    let flow = maps::scratch(Scratch::Opening).ok_or(Verdict::NoMemory)?;
+    let mut other = key.addressed;
+    resolve(attempt, key, flow, &mut other)?;
+    if !entry.leads_to(flow.plant, &flow.device) {
+        return Err(Verdict::NoRoute);
+    }
+    attempt.packet.check_egress(flow.mtu)?;
+    entry.admit(flow);
+    Ok(())
+}
+
 /// The terms of the flow that was just admitted, without another look at the table.
 #[inline(always)]
 pub fn terms() -> Result<&'static Flow, Verdict> {

@@ -6,16 +6,15 @@ use vpn_ebpf_common::{
     Address, Verdict,
     checksum::Difference,
     flow::{Age, FlowKey},
-    peer::Peer,
     protocol,
 };
 
 use crate::{
+    admission,
     exit::Hop,
     flows::Entry,
     frame::Frame,
     header::Addressed as _,
-    maps,
     packet::{self, ECHO_REPLY, ECHO_REQUEST, PLAIN_IPV4, Packet},
     plant::{self, Reply},
     rewrite::{self, ICMP_CHECK, TCP_CHECK, UDP_CHECK},
@@ -52,22 +51,16 @@ pub fn to_plant(frame: &mut Frame, attempt: &Attempt<'_>, hop: &mut Hop) -> Resu
     if entry.age(&key, now) != Age::Live {
         return Err(Verdict::FlowIdle);
     }
-    if !entry.is_admitted(peer, generation) && !may_still(peer, &key, &entry) {
-        return Err(Verdict::NoRoute);
+    if entry.is_admitted(peer, generation) {
+        packet.check_egress(entry.terms().mtu)?;
+    } else {
+        admission::renew(attempt, &key, entry)?;
     }
-    packet.check_egress(entry.terms().mtu)?;
     entry.count_to_plant(packet, key.protocol, &gateway.idle, now);
     let terms = entry.terms();
     *hop = Hop { interface: terms.egress, link_header: u32::from(terms.link_header), mtu: 0 };
     let (source, device) = (&packet.user_beyond, &terms.device);
     quote.translate(frame, packet, [source, device], [device, source])
-}
-
-/// Whether the peer's present route set leads to the device that the flow is with.
-#[inline(never)]
-fn may_still(peer: &Peer, key: &FlowKey, entry: &Entry) -> bool {
-    maps::route(peer.route_set, &key.addressed)
-        .is_ok_and(|route| entry.leads_to(route.plant, &route.real.translate(&key.addressed)))
 }
 
 /// From a plant, about a packet that came from a user.

@@ -77,7 +77,7 @@ impl Model {
     }
 
     /// Where the destination of a flow leads now.
-    fn resolve(&self, key: &FlowKey, peer: Peer) -> Result<Resolved, Verdict> {
+    pub(super) fn resolve(&self, key: &FlowKey, peer: Peer) -> Result<Resolved, Verdict> {
         let addressed = key.addressed.to_ip();
         if let Some(route) = self.topology.route(peer.route_set, addressed) {
             let plant = self.topology.plants.get(&route.egress).filter(|plant| plant.id == route.plant);
@@ -179,7 +179,7 @@ impl Model {
 
 impl Resolved {
     /// Writes it into a flow that is admitted under a route set and a generation.
-    fn fill(&self, flow: &mut Flow, route_set: u32, generation: u32) {
+    pub(super) fn fill(&self, flow: &mut Flow, route_set: u32, generation: u32) {
         *flow = Flow {
             mtu: self.mtu,
             device: self.device.into(),

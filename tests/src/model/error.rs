@@ -101,8 +101,12 @@ impl Model {
         if flow.age(now) != Age::Live {
             return Err(Verdict::FlowIdle.into());
         }
-        if !self.is_current(&flow, peer) && !self.leads_to(peer, &key, flow.plant, &flow) {
-            return Err(Verdict::NoRoute.into());
+        if !self.is_current(&flow, peer) {
+            let resolved = self.resolve(&key, peer)?;
+            if resolved.plant != flow.plant || resolved.device != flow.device.to_ip() {
+                return Err(Verdict::NoRoute.into());
+            }
+            resolved.fill(&mut flow, peer.route_set, self.topology.generation);
         }
         parsed.check_egress(flow.mtu)?;
 

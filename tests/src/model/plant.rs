@@ -102,7 +102,7 @@ impl Model {
     }
 
     /// Whether what the user wrote leads to the flow's device at this plant by the present routes.
-    pub(super) fn leads_to(&self, peer: Peer, key: &FlowKey, plant: u32, flow: &Flow) -> bool {
+    fn leads_to(&self, peer: Peer, key: &FlowKey, plant: u32, flow: &Flow) -> bool {
         let addressed = key.addressed.to_ip();
         let route = self.topology.route(peer.route_set, addressed);
         route.is_some_and(|route| route.plant == plant && route.subnet.device(addressed) == flow.device.to_ip())

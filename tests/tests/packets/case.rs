@@ -2,7 +2,7 @@
 
 use vpn_ebpf_common::{Verdict, flow::FlowKey, names::USERS};
 use vpn_tests::{
-    by_hand::{OTHER_SET, PEER, UPLINK},
+    by_hand::{OTHER_SET, OTHER_UPLINK, PEER, UPLINK},
     interfaces::USERS_DEVICE,
     model::{Action, Arrival, Coalesced, Outcome},
     pair::Pair,
@@ -16,6 +16,8 @@ pub struct Case {
     name: &'static str,
     program: &'static str,
     ingress: u32,
+    /// Where it leaves if it goes on.
+    egress: u32,
     given: Box<dyn Fn(&mut Pair)>,
     packet: Vec<u8>,
     coalesced: Option<Coalesced>,
@@ -39,8 +41,17 @@ enum Fate {
 impl Case {
     /// A packet that is dropped.
     pub fn new(name: &'static str, program: &'static str, packet: Vec<u8>, verdict: Verdict) -> Self {
-        let ingress = ingress_of(program);
-        Self { name, program, ingress, given: Box::new(|_| ()), packet, coalesced: None, verdict, fate: Fate::Dropped }
+        Self {
+            name,
+            program,
+            ingress: ingress_of(program),
+            egress: if program == USERS { UPLINK } else { USERS_DEVICE },
+            given: Box::new(|_| ()),
+            packet,
+            coalesced: None,
+            verdict,
+            fate: Fate::Dropped,
+        }
     }
 
     /// It goes on, as `out`.
@@ -68,6 +79,11 @@ impl Case {
         Self { ingress: uplink, ..self }
     }
 
+    /// It leaves by another uplink.
+    pub fn by(self, uplink: u32) -> Self {
+        Self { egress: uplink, ..self }
+    }
+
     /// The kernel has put it together from several.
     pub fn coalesced(self, segments: u32, size: u32) -> Self {
         Self { coalesced: Some(Coalesced { segments, size }), ..self }
@@ -80,12 +96,11 @@ impl Case {
         (self.given)(pair);
         let outcome = arrive(pair, self.program, self.ingress, &self.packet, self.coalesced);
         assert_eq!(outcome.verdict, self.verdict, "{name}");
-        let (back, on) = (self.ingress, if self.program == USERS { UPLINK } else { USERS_DEVICE });
         let (action, out) = match &self.fate {
-            Fate::Forwarded(out) => (Action::Redirect(on), out),
+            Fate::Forwarded(out) => (Action::Redirect(self.egress), out),
             Fate::Passed => (Action::Pass, &self.packet),
             Fate::Dropped => (Action::Drop, &self.packet),
-            Fate::Answered(answer) => (Action::Redirect(back), answer),
+            Fate::Answered(answer) => (Action::Redirect(self.ingress), answer),
         };
         assert_eq!(outcome.action, action, "{name}");
         assert_eq!(hex(&outcome.packet), hex(out), "{name}");
@@ -155,6 +170,19 @@ pub fn lead_real_to_other(pair: &mut Pair) {
             *route = others.get(net).copied().unwrap_or(*route);
         }
     });
+}
+
+/// Exchanges the interfaces of the two plants.
+pub fn exchange_uplinks(pair: &mut Pair) {
+    change(pair, |topology| {
+        let [one, other] = [UPLINK, OTHER_UPLINK].map(|uplink| topology.plants.remove(&uplink).unwrap());
+        topology.plants.extend([(UPLINK, other), (OTHER_UPLINK, one)]);
+        let mut routes = topology.route_sets[&PEER.route_set].clone();
+        routes.values_mut().for_each(|route| route.egress = OTHER_UPLINK);
+        topology.route_sets.insert(77, routes);
+        topology.generation += 1;
+    });
+    change_route_set(pair, 77);
 }
 
 /// Gives the plant other real addresses.

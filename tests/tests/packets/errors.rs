@@ -6,13 +6,13 @@ use vpn_ebpf_common::{
     protocol::TCP,
 };
 use vpn_tests::{
-    by_hand::SERVICE_PORT,
+    by_hand::{OTHER_UPLINK, SERVICE_PORT, UPLINK},
     packet::{Ends, addressed, echo_reply, echo_request, fragment, tcp, translated, udp, with_hops},
     pair::Pair,
 };
 
 use crate::{
-    case::{Case, change_route_set, play, settle},
+    case::{Case, change, change_route_set, exchange_uplinks, play, settle},
     family::Family,
 };
 
@@ -80,7 +80,21 @@ fn of_users(family: Family) -> Vec<Case> {
     let service = udp(family.to_gateway(SERVICE_PORT), b"");
     let served = udp(Ends::new((gateway, SERVICE_PORT), (user, 40_000)), b"");
     vec![
-        Case::new("from the user", USERS, error.clone(), Verdict::ToPlant).given(open).forwarded(out),
+        Case::new("from the user", USERS, error.clone(), Verdict::ToPlant).given(open).forwarded(out.clone()),
+        Case::new("from the user when the plant has another interface", USERS, error.clone(), Verdict::ToPlant)
+            .given(move |pair| {
+                open(pair);
+                exchange_uplinks(pair);
+            })
+            .forwarded(out)
+            .by(OTHER_UPLINK),
+        dropped("from the user when the plant has none", error.clone(), Verdict::NoPlant).given(move |pair| {
+            open(pair);
+            change(pair, |topology| {
+                topology.plants.remove(&UPLINK);
+                topology.generation += 1;
+            });
+        }),
         dropped("from the user about nothing", about(&[]), Verdict::IcmpNoFlow),
         dropped("from the user to another device", family.error(user, real, &quote), Verdict::IcmpNoFlow),
         dropped("from the user about another one", about(&addressed(&quote, device, gateway)), Verdict::IcmpNoFlow),
