@@ -151,10 +151,9 @@ fn open(attempt: &Attempt<'_>, key: &FlowKey, flow: &mut Flow, replaces: bool) -
     let &Attempt { gateway, ref peer, now, .. } = attempt;
     let account = Account::of(peer.id).ok_or(Verdict::PeerFlows)?;
     account.check_flow(&gateway.limits, replaces, now)?;
-    // Not before: a flow that is removed from the table makes room for another one of the peer.
-    if replaces {
-        Entry::close(key, now)?;
-    }
+    // Not before: a flow that is removed from the table makes room for another one of the peer. Where the collector was
+    // first, it counts that one as released.
+    let replaces = replaces && Entry::close(key, now)?;
     match flows::open(key, flow, attempt) {
         Ok(()) => {
             account.count_flow(replaces);

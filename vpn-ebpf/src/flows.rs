@@ -190,10 +190,10 @@ impl Entry {
         unsafe { (*self.0.as_ptr()).expires_ns = now - 1 };
     }
 
-    /// Moves a flow that is over to CLOSED. Its totals are final, see [`Age`].
+    /// Moves a flow that is over to CLOSED. Its totals are final, see [`Age`]. False if it is not there.
     #[inline(never)]
-    pub fn close(key: &FlowKey, now: u64) -> Result<(), Verdict> {
-        let Some(entry) = Self::find(key) else { return Ok(()) };
+    pub fn close(key: &FlowKey, now: u64) -> Result<bool, Verdict> {
+        let Some(entry) = Self::find(key) else { return Ok(false) };
         let flow = maps::scratch(Scratch::Closing).ok_or(Verdict::NoMemory)?;
         // SAFETY: an entry and room for a flow.
         unsafe { copy(entry.0.as_ptr(), flow) };
@@ -207,11 +207,13 @@ impl Entry {
                 // Nobody else may remove it. Where the kernel cannot take the bucket's lock (EBUSY), the entry stays
                 // with its claim, and the collector resolves both.
                 let _ = FLOWS.remove(key);
-                Ok(())
+                Ok(true)
             }
             // Someone else is ending it at this moment.
             Err(EEXIST) => Err(Verdict::FlowIdle),
-            Err(_) => Err(Verdict::ClosedFull),
+            Err(E2BIG) => Err(Verdict::ClosedFull),
+            // As in `open`.
+            Err(_) => Err(Verdict::NoMemory),
         }
     }
 
