@@ -16,14 +16,16 @@ pub fn remember(packet: &Packet, ingress: u32, flow: &FlowKey, now: u64) {
     let _ = FRAGMENTS.insert(&key(packet, ingress), &fragmented, 0);
 }
 
-/// Writes the flow of a later fragment to `flow`.
+/// Writes the flow of a later fragment to `flow`, which is one of the same peer.
 #[inline(never)]
 pub fn find(packet: &Packet, ingress: u32, now: u64, flow: &mut FlowKey) -> Result<(), Verdict> {
-    // SAFETY: the value is copied before anything else can touch the map.
+    let peer = flow.peer;
+    // SAFETY: plain words of a map value, which stays mapped until the run ends. Another CPU may give the entry to
+    // another packet meanwhile, so the copy is what is checked.
     match unsafe { FRAGMENTS.get(&key(packet, ingress)) } {
         Some(fragmented) if now.saturating_sub(fragmented.first_ns) <= TIMEOUT_NS => {
             *flow = fragmented.flow;
-            Ok(())
+            if flow.peer == peer { Ok(()) } else { Err(Verdict::Fragment) }
         }
         _ => Err(Verdict::Fragment),
     }
