@@ -137,7 +137,8 @@ impl Account {
         let usage = self.usage.as_ptr();
         // SAFETY: see `get`.
         unsafe {
-            if (*usage).second != second(now) {
+            // The clocks of two CPUs differ by a tick, so a second does not come back.
+            if second(now) > (*usage).second {
                 (*usage).second = second(now);
                 (*usage).new_flows = 0;
                 (*usage).answers = 0;
