@@ -244,6 +244,23 @@ mod tests {
         assert_eq!(amiss(&datapath, 1000), Routes::new());
     }
 
+    #[test]
+    fn a_route_goes_before_those_inside_it() {
+        let Some(mut datapath) = small() else { return };
+        write(&mut datapath);
+        let mut left = datapath.routes().unwrap();
+        datapath.sets_mut().unwrap().retire_all_but(&BTreeSet::from([1]));
+        while datapath.remove_resting_routes(1).unwrap() > 0 {
+            let now = datapath.routes().unwrap();
+            let gone: Vec<_> = left.keys().filter(|key| !now.contains_key(key)).copied().collect();
+            let [(set, address, bits)] = gone[..] else { panic!("one at a time, not {gone:?}") };
+            for (_, outer, shorter) in now.keys().filter(|(other, _, length)| *other == set && *length < bits) {
+                assert!(!Prefix::new(*outer, *shorter).contains(&address), "{address:?}/{bits} goes before {outer:?}");
+            }
+            left = now;
+        }
+    }
+
     fn amiss(datapath: &Datapath, most: usize) -> Routes {
         let (mut amiss, mut from) = (Routes::new(), (0, 0));
         loop {

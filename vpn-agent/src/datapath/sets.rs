@@ -23,8 +23,20 @@ pub(super) struct Sets {
 #[derive(Debug)]
 struct Rest {
     routes: Arc<RouteSet>,
-    /// How many of them, from the first on.
-    count: usize,
+    /// So many of them, from the first on, are gone. A wider prefix goes before those inside it: a program that was
+    /// interrupted with the number of the set finds the right route or none, and not the one around it.
+    gone: usize,
+}
+
+impl Rest {
+    /// All of a set.
+    const fn of(routes: Arc<RouteSet>) -> Self {
+        Self { routes, gone: 0 }
+    }
+
+    fn count(&self) -> usize {
+        self.routes.len().saturating_sub(self.gone)
+    }
 }
 
 impl Sets {
@@ -56,12 +68,12 @@ impl Sets {
 
     /// How many routes of [`Self::next_resting`] there may be.
     pub fn resting(&self) -> usize {
-        self.rest.values().map(|rest| rest.count).sum()
+        self.rest.values().map(Rest::count).sum()
     }
 
     /// Notes that a set is about to be written, or written again.
     pub fn begin(&mut self, set: u32, routes: &Arc<RouteSet>) {
-        self.rest.insert(set, Rest { routes: Arc::clone(routes), count: routes.len() });
+        self.rest.insert(set, Rest::of(Arc::clone(routes)));
     }
 
     /// Notes that a set is there as a whole.
@@ -73,7 +85,7 @@ impl Sets {
     /// Has the sets that are not in `keep`, of which no peer has one, go.
     pub fn retire_all_but(&mut self, keep: &BTreeSet<u32>) {
         for (set, routes) in self.whole.extract_if(.., |set, _| !keep.contains(set)) {
-            self.rest.insert(set, Rest { count: routes.len(), routes });
+            self.rest.insert(set, Rest::of(routes));
         }
     }
 
@@ -82,19 +94,18 @@ impl Sets {
         let mut retired = BTreeMap::new();
         for set in sets {
             if let Some(routes) = self.whole.remove(set) {
-                self.rest.insert(*set, Rest { count: routes.len(), routes: Arc::clone(&routes) });
+                self.rest.insert(*set, Rest::of(Arc::clone(&routes)));
                 retired.insert(*set, routes);
             }
         }
         retired
     }
 
-    /// A set that goes, with its last route that may still be there.
+    /// A set that goes, with its first route that may still be there.
     pub fn next_resting(&mut self) -> Option<(u32, Destination)> {
         loop {
-            let (set, Rest { routes, count }) = self.rest.first_key_value()?;
-            let last = count.checked_sub(1).and_then(|at| routes.iter().nth(at));
-            if let Some((destination, _)) = last {
+            let (set, Rest { routes, gone }) = self.rest.first_key_value()?;
+            if let Some((destination, _)) = routes.iter().nth(*gone) {
                 return Some((*set, *destination));
             }
             self.rest.pop_first();
@@ -104,8 +115,7 @@ impl Sets {
     /// Notes that the route of [`Self::next_resting`] is gone.
     pub fn gone(&mut self) {
         if let Some(mut first) = self.rest.first_entry() {
-            let rest = first.get_mut();
-            rest.count = rest.count.saturating_sub(1);
+            first.get_mut().gone += 1;
         }
     }
 }
