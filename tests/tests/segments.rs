@@ -106,12 +106,25 @@ fn receive(pins: &Path) {
         let with_it = datapath.flows().unwrap()[&key].to_user;
         let one = Traffic { packets: counted.packets + 1, bytes: counted.bytes + length as u64 };
         assert_eq!(with_it, one, "and nothing of it counts");
+
+        plant.file().write_all(&prioritised(&acknowledgement, family)).unwrap();
+        let length = users.file().read(&mut packet).unwrap_or_else(|_| panic!("{:?}", datapath.stats().unwrap()));
+        assert_eq!(length, acknowledgement.len(), "a tag does not go on");
+        assert_eq!(&packet[..length], addressed(&packet[..length], virtual_, user));
+        assert_eq!(Checksums::of(&packet[..length]).transport, Some(true));
     }
 }
 
 /// The packet as a card hands it over that got it as a short frame, and some bytes more.
 fn padded(packet: &[u8], family: usize) -> Vec<u8> {
     [&[0; 10], &ethernet(family)[..], packet, b"filled"].concat()
+}
+
+/// The packet in a frame with a priority and no VLAN (IEEE 802.1Q, 9.6: the null VLAN identifier).
+fn prioritised(packet: &[u8], family: usize) -> Vec<u8> {
+    let ethernet = ethernet(family);
+    let (addresses, ether_type) = ethernet.split_at(ETHERNET - 2);
+    [&[0; 10], addresses, &[0x81, 0x00, 0xc0, 0x00], ether_type, packet].concat()
 }
 
 /// A header of Ethernet: to everybody, from somebody.

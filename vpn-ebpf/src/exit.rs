@@ -52,6 +52,7 @@ pub fn leave(frame: &mut Frame, verdict: Verdict, traffic: &Traffic, hop: &Hop) 
 #[inline(always)]
 fn send(frame: &mut Frame, interface: u32, link_header: u32) -> Result<i32, Verdict> {
     if link_header != ETHERNET as u32 {
+        frame.drop_tag()?;
         // The kernel takes an Ethernet header off for an interface that wants none (`__bpf_redirect_no_mac`).
         // SAFETY: the helper takes two integers and remembers them for this packet.
         return Ok(unsafe { bpf_redirect(interface, 0) as i32 });

@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
     helpers::{
         bpf_csum_diff, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
-        bpf_skb_pull_data,
+        bpf_skb_pull_data, bpf_skb_vlan_pop,
     },
     programs::TcContext,
 };
@@ -172,6 +172,22 @@ impl Frame {
                 self.link = ETHERNET;
                 Ok(())
             }
+            _ => Err(Verdict::NoMemory),
+        }
+    }
+
+    /// Takes off the VLAN tag of a frame, which the kernel keeps beside the packet, and would write into the middle of it on a
+    /// device without VLANs (`validate_xmit_vlan` in net/core/dev.c). A tag of VLAN 0 is only a priority, and stays until
+    /// after this hook.
+    #[inline(always)]
+    pub fn drop_tag(&mut self) -> Result<(), Verdict> {
+        // SAFETY: a field of the kernel's context of this run.
+        if self.from_tunnel || unsafe { (*self.ctx.skb.skb).vlan_present } == 0 {
+            return Ok(());
+        }
+        // SAFETY: the helper takes the context alone. It moves the packet, which `&mut self` allows.
+        match unsafe { bpf_skb_vlan_pop(self.ctx.skb.skb) } {
+            0 => Ok(()),
             _ => Err(Verdict::NoMemory),
         }
     }
