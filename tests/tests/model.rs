@@ -82,7 +82,8 @@ fn random_traffic_meets_every_verdict() {
         }
     }
     println!("{seen:?}");
-    for verdict in Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::NoMemory) {
+    let of_the_kernel = [Verdict::NoMemory, Verdict::Busy];
+    for verdict in Verdict::ALL.iter().filter(|verdict| !of_the_kernel.contains(verdict)) {
         assert!(seen.contains_key(verdict.label()), "no packet for {verdict:?}: {seen:?}");
     }
 }

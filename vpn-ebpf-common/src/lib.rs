@@ -33,7 +33,7 @@ pub use verdict::Verdict;
 
 /// Version of everything in this crate that crosses the kernel border. It is part of the pin directory's name,
 /// so programs and user space of different layouts never open each other's maps.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// Marks a `repr(C)` type without padding as safe to copy through BPF maps, and proves its size.
 macro_rules! shared {

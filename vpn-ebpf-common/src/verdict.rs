@@ -101,8 +101,10 @@ verdicts! {
     TtlExpired = "ttl-expired",
     /// Larger than the interface it must leave by.
     TooBig = "too-big",
-    /// The kernel had no memory to rewrite the packet, or was busy with the flow table just then.
+    /// The kernel had no memory to rewrite the packet.
     NoMemory = "no-memory",
+    /// The kernel was just changing the flow table on this processor.
+    Busy = "busy",
 }
 
 impl Verdict {

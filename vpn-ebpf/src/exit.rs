@@ -39,7 +39,10 @@ impl Hop {
 pub fn leave(frame: &mut Frame, verdict: Verdict, traffic: &Traffic, hop: &Hop) -> i32 {
     let (verdict, action) = match hop.interface {
         NOWHERE => (verdict, TC_ACT_SHOT),
-        HOST => (verdict, TC_ACT_OK),
+        // Whatever was translated on its way here is not for the host, which could forward it: an interface of zero is
+        // then one that the agent has taken away meanwhile.
+        HOST if matches!(verdict, Verdict::ToGateway | Verdict::Neighbour) => (verdict, TC_ACT_OK),
+        HOST => (Verdict::NotConfigured, TC_ACT_SHOT),
         interface => match send(frame, interface, hop.link_header) {
             Ok(action) => (verdict, action),
             Err(why) => (why, TC_ACT_SHOT),

@@ -47,7 +47,7 @@ pub fn open(key: &FlowKey, flow: &mut Flow, attempt: &Attempt<'_>) -> Result<(),
         Err(E2BIG) => return Err(Verdict::FlowsFull),
         // EBUSY: this CPU was interrupted in the collector's system call, just where that takes the bucket's lock (Linux
         // 6.1, `htab_lock_bucket`). It goes on when this packet is done with, and the sender will try again.
-        Err(_) => return Err(Verdict::NoMemory),
+        Err(_) => return Err(Verdict::Busy),
     }
     if let Some(mut event) = EVENTS.reserve(0) {
         let record = event.as_mut_ptr();
@@ -213,7 +213,7 @@ impl Entry {
             Err(EEXIST) => Err(Verdict::FlowIdle),
             Err(E2BIG) => Err(Verdict::ClosedFull),
             // As in `open`.
-            Err(_) => Err(Verdict::NoMemory),
+            Err(_) => Err(Verdict::Busy),
         }
     }
 

@@ -14,7 +14,7 @@ use vpn_tests::{
     interfaces::USERS_DEVICE,
     kernel::Kernel,
     model::{Action, Arrival, Capacities},
-    packet::udp,
+    packet::{translated, udp},
     pair::Pair,
 };
 
@@ -37,8 +37,8 @@ mod unparsed;
 /// Requirements: A6, B1, B4, C1, D4, F5.
 #[test]
 fn every_verdict_has_its_packet_action_and_counter() {
-    // The kernel cannot be made to run out of memory.
-    let mut seen = HashSet::from([Verdict::NoMemory]);
+    // The kernel cannot be made to run out of memory, nor to be interrupted at one place.
+    let mut seen = HashSet::from([Verdict::NoMemory, Verdict::Busy]);
     let mut large = Pair::new(Capacities::LARGE, by_hand::topology());
     let mut small = Pair::new(full::SMALL, by_hand::topology());
     for family in [V4, V6] {
@@ -89,6 +89,25 @@ fn packets_written_out_by_hand_go_on_as_written() {
             assert_eq!(outcome.action, Action::Redirect(ingress), "{}: {:?}", row.name, outcome.verdict);
             assert_eq!(hex(&outcome.packet), hex(&row.out()), "{}", row.name);
         }
+    }
+}
+
+/// A flow with a plant that has no interface, as no program and no agent writes one.
+#[test]
+fn a_packet_that_is_translated_is_never_the_hosts() {
+    let mut kernel = Kernel::new(Capacities::LARGE);
+    kernel.install(&by_hand::topology());
+    for family in [V4, V6] {
+        let arrival = |ingress, packet| Arrival { ingress, packet, coalesced: None };
+        kernel.run(USERS, &arrival(USERS_DEVICE, udp(family.out(), b"open")));
+        let mut records = kernel.records();
+        records.flows.values_mut().for_each(|flow| flow.egress = 0);
+        kernel.set_records(&records);
+        let reply = translated(&udp(family.back(), b"reply"), family.device, family.user);
+        let before = kernel.counter(Verdict::NotConfigured).packets;
+        let run = kernel.run(USERS, &arrival(USERS_DEVICE, family.error(family.user, family.device, &reply)));
+        assert_eq!(run.action, Action::Drop.number());
+        assert_eq!(kernel.counter(Verdict::NotConfigured).packets - before, 1);
     }
 }
 
