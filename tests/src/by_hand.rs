@@ -69,8 +69,8 @@ impl Row {
     }
 }
 
-/// The topology above, with plants behind Ethernet, and what else packets may meet: another plant with the same real addresses, to which
-/// [`OTHER_SET`] leads, and a service of the gateway.
+/// The topology above, with plants behind Ethernet, and what else packets may meet: another plant with the same real
+/// addresses, to which [`OTHER_SET`] leads, and a service of the gateway.
 #[must_use]
 pub fn topology() -> Topology {
     let subnets = [
@@ -127,7 +127,7 @@ pub fn topology() -> Topology {
 #[must_use]
 pub fn tunnels() -> Topology {
     let mut topology = topology();
-    topology.plants.values_mut().for_each(|plant| plant.link_header = TUNNEL);
+    topology.connect_plants(TUNNEL);
     topology
 }
 

@@ -106,6 +106,11 @@ pub struct Service {
 }
 
 impl Topology {
+    /// Puts all plants behind links with headers of so many bytes.
+    pub fn connect_plants(&mut self, link_header: u32) {
+        self.plants.values_mut().for_each(|plant| plant.link_header = link_header);
+    }
+
     /// Who has a tunnel address.
     #[must_use]
     pub fn peer(&self, address: IpAddr) -> Option<Peer> {

@@ -198,11 +198,11 @@ impl Machine {
         match accelerator {
             // Its complaints concern nobody: emulation is tried next.
             Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]).stderr(Stdio::null()),
-            Accelerator::Emulation => qemu.args(["-accel", EMULATION, "-cpu", "max"]),
+            Accelerator::Emulation => {
+                let clock = if self.counts_instructions { &["-icount", CLOCK, "-rtc", "clock=vm"][..] } else { &[] };
+                qemu.args(["-accel", EMULATION, "-cpu", "max"]).args(clock)
+            }
         };
-        if accelerator == Accelerator::Emulation && self.counts_instructions {
-            qemu.args(["-icount", CLOCK, "-rtc", "clock=vm"]);
-        }
         qemu.arg("-m").arg(format!("{}M", self.memory_mib)).args([
             "-smp",
             if self.counts_instructions { "1" } else { "2" },

@@ -159,7 +159,7 @@ pub fn copy_route_set(pair: &mut Pair) {
 
 /// Puts all plants behind links with headers of this length.
 pub fn connect_plants(pair: &mut Pair, link_header: u32) {
-    change(pair, |topology| topology.plants.values_mut().for_each(|plant| plant.link_header = link_header));
+    change(pair, |topology| topology.connect_plants(link_header));
 }
 
 /// Has the real addresses lead to the other plant, while the virtual ones lead to this one as before.
@@ -173,10 +173,17 @@ pub fn lead_real_to_other(pair: &mut Pair) {
 }
 
 /// Exchanges the interfaces of the two plants.
-pub fn exchange_uplinks(pair: &mut Pair) {
+pub fn exchange_plants(pair: &mut Pair) {
     change(pair, |topology| {
         let [one, other] = [UPLINK, OTHER_UPLINK].map(|uplink| topology.plants.remove(&uplink).unwrap());
         topology.plants.extend([(UPLINK, other), (OTHER_UPLINK, one)]);
+    });
+}
+
+/// The same, and the routes of the user follow.
+pub fn exchange_uplinks(pair: &mut Pair) {
+    exchange_plants(pair);
+    change(pair, |topology| {
         let mut routes = topology.route_sets[&PEER.route_set].clone();
         routes.values_mut().for_each(|route| route.egress = OTHER_UPLINK);
         topology.route_sets.insert(77, routes);

@@ -5,13 +5,13 @@ use vpn_ebpf_common::{
     names::{PLANT, USERS},
 };
 use vpn_tests::{
-    by_hand::{OTHER_UPLINK, UPLINK},
+    by_hand::UPLINK,
     packet::{Ends, tcp},
     pair::Pair,
 };
 
 use crate::{
-    case::{Case, change, play},
+    case::{Case, change, exchange_plants, play},
     family::Family,
 };
 
@@ -36,10 +36,7 @@ pub fn cases(family: Family) -> Vec<Case> {
     };
     let exchanged = move |pair: &mut Pair| {
         open(pair);
-        change(pair, |topology| {
-            let [one, other] = [UPLINK, OTHER_UPLINK].map(|uplink| topology.plants.remove(&uplink).unwrap());
-            topology.plants.extend([(UPLINK, other), (OTHER_UPLINK, one)]);
-        });
+        exchange_plants(pair);
     };
     vec![
         Case::new("before the agent is ready", USERS, request.clone(), Verdict::NotConfigured).given(unconfigured),
