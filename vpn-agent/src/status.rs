@@ -1,6 +1,7 @@
 //! What the gateway is doing: the kernel's interfaces, peers and maps under the names of the desired state.
 
 mod differences;
+mod files;
 mod kernel;
 pub(crate) mod table;
 mod text;
@@ -16,17 +17,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use vpn_directory::Directory;
 
-use self::kernel::{Device, Kernel, Maps};
+use self::{
+    files::Files,
+    kernel::{Device, Kernel, Maps},
+};
 use crate::{
-    addressing::Allocations,
-    borrowed::Borrowed,
     config::Config,
     datapath::read::FillLevel,
     key::PublicKey,
-    liveness::{self, ALIVE, Liveness, UplinkKind, UplinkState},
-    repairs::{Repair, Repairs},
-    source,
-    state::State,
+    liveness::{ALIVE, UplinkKind, UplinkState},
+    repairs::Repair,
     wireguard::{Error, Peer},
 };
 
@@ -224,83 +224,6 @@ impl Status {
     }
 }
 
-/// What the agent was told and has remembered, as far as it can be read.
-#[derive(Default)]
-struct Files {
-    directory: Option<Directory>,
-    state: Option<State>,
-    allocations: Option<Allocations>,
-    borrowed: Borrowed,
-    /// Of an agent that runs.
-    liveness: Option<Liveness>,
-    repairs: Repairs,
-    problems: Vec<String>,
-}
-
-impl Files {
-    fn read(config: &Config) -> Self {
-        let mut files = Self::default();
-        match Directory::read(&config.directory_file()) {
-            Ok(directory) => files.directory = Some(directory),
-            Err(error) => files.problems.push(format!("{error}; `vpn-agent run` makes this file")),
-        }
-        match Allocations::read(&config.allocations_file()) {
-            Ok(allocations) => files.allocations = Some(allocations),
-            Err(error) => files.problems.push(error.to_string()),
-        }
-        match Borrowed::read(&config.borrowed_file()) {
-            Ok(borrowed) => files.borrowed = borrowed,
-            Err(error) => files.problems.push(error.to_string()),
-        }
-        match Liveness::read(&config.uplinks_file()) {
-            Ok(liveness) => files.liveness = liveness.filter(|liveness| liveness.is_fresh(Timestamp::now())),
-            Err(error) => files.problems.push(error.to_string()),
-        }
-        match Repairs::read(&config.repairs_file()) {
-            Ok(repairs) => files.repairs = repairs,
-            Err(error) => files.problems.push(error.to_string()),
-        }
-        match source::current(config) {
-            Ok(state) => files.state = Some(state),
-            Err(source::Error::Content { path, problems }) => {
-                let name = path.display();
-                files.problems.extend(problems.list().iter().map(|problem| format!("{name}: {problem}")));
-            }
-            Err(error) => files.problems.push(error.to_string()),
-        }
-        files
-    }
-
-    /// The plants that the agent took up last, without those that are not linked to `region`.
-    fn active_plants(&self, region: &str) -> impl Iterator<Item = &vpn_directory::Plant> {
-        let is_linked = move |plant: &&vpn_directory::Plant| {
-            let in_state = self.state.as_ref().and_then(|state| state.plants.get(plant.plant.as_str()));
-            in_state.is_none_or(|plant| plant.uplink_in(region).is_some())
-        };
-        self.directory.iter().flat_map(|directory| &directory.plants).filter(|plant| plant.active).filter(is_linked)
-    }
-
-    /// The interface of a plant: as the desired state has it, or if that cannot be used, as the agent has noted.
-    fn interface(&self, plant: &vpn_directory::Plant, region: &str) -> (UplinkKind, String) {
-        let own = || Config::plant_interface(plant.id);
-        let in_state = self.state.as_ref().and_then(|state| state.plants.get(plant.plant.as_str()));
-        if let Some(uplink) = in_state.and_then(|in_state| in_state.uplink_in(region)) {
-            let kind = UplinkKind::of(uplink);
-            return (kind, uplink.interface().map_or_else(own, str::to_owned));
-        }
-        match (self.borrowed.of(&plant.plant), self.seen(&plant.plant)) {
-            (Some(name), _) => (UplinkKind::Interface, name.to_owned()),
-            (None, Some(liveness::Uplink { kind: Some(UplinkKind::Dial), .. })) => (UplinkKind::Dial, own()),
-            (None, _) => (UplinkKind::Host, own()),
-        }
-    }
-
-    /// What the agent has seen last.
-    fn seen(&self, plant: &str) -> Option<&liveness::Uplink> {
-        self.liveness.as_ref()?.plants.get(plant)
-    }
-}
-
 fn certificates(config: &Config, directory: Option<&Directory>, kernel: &Kernel, now: SystemTime) -> Vec<Certificate> {
     let mut tunnels = BTreeMap::new();
     if let Some(device) = kernel.devices.get(&config.users.interface) {
@@ -450,12 +373,16 @@ mod tests {
 
     use super::*;
     use crate::{
+        addressing::Allocations,
+        borrowed::Borrowed,
         catalogue::Catalogue,
         content::content,
         datapath::withdraw::NO_ROUTES,
         directory::directory,
         example,
+        liveness::{self, Liveness},
         policy::Policy,
+        repairs::Repairs,
         tables,
         wireguard::{self, Link},
     };
