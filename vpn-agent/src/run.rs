@@ -25,6 +25,7 @@ mod kernel;
 mod pulse;
 mod reconcile;
 mod removal;
+mod round;
 #[cfg(test)]
 mod scene;
 mod step;
@@ -50,7 +51,7 @@ use tracing::{error, info, warn};
 use vpn_ebpf_common::names;
 
 use self::{
-    dial::Found, hurry::allowed_ips, pulse::Pulse, reconcile::Round, removal::Removal, step::Step, uplinks::Uplink,
+    dial::Found, hurry::allowed_ips, pulse::Pulse, removal::Removal, round::Round, step::Step, uplinks::Uplink,
 };
 use crate::{
     addressing::{self, Allocations},

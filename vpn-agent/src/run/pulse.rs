@@ -222,7 +222,7 @@ mod tests {
         example,
         namespace::in_new_namespace,
         run::{
-            reconcile::Round,
+            round::Round,
             scene::{host, make, two_plants, with_users},
         },
     };
